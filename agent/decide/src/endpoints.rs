@@ -1,0 +1,306 @@
+//! Which nodes are endpoints: the rules over all verdicts.
+//!
+//! Doubt ends in "keep". Where no node may stand by its verdict, the last good set stands in, and the choice says
+//! that it is frozen and why. Order never matters: endpoints are sorted by node name.
+//!
+//! Deliberately not here: evidence from probes (rules 1, 2, 5, 6, 9 and 10 of the design come with it).
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::health::{Class, Mark, NodeAddress, Verdict};
+use crate::names;
+
+/// A node that clients are sent to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Endpoint {
+    /// The node's name; a target's display name where no Node of that name exists any more.
+    pub node_name: String,
+    /// The address of the target.
+    pub ip: IpAddr,
+    /// All addresses of the node as `spec.endpoints` lists them.
+    pub addresses: Vec<NodeAddress>,
+}
+
+/// The set that served last: the balancer as read, or, before it was read, `spec.endpoints`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LastGood {
+    /// Endpoints by node name or by target name.
+    pub members: Vec<Endpoint>,
+}
+
+/// The choice of endpoints.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// Sorted by node name; empty only where nothing is known at all.
+    pub endpoints: Vec<Endpoint>,
+    /// Set where the evidence would leave nothing: what stands is then the last good set.
+    pub frozen: Option<Frozen>,
+    /// Nodes that stay out, with the verdict that keeps them out.
+    pub left_out: Vec<(String, Class)>,
+}
+
+/// Why a choice is frozen: a closed set, used as a metric label and a condition's reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Frozen {
+    /// The list of Nodes is empty.
+    NoNodes,
+    /// There are Nodes, but by their verdicts none may stand.
+    NoHealthyNodes,
+}
+
+/// Chooses the endpoints.
+pub fn choose(verdicts: &[Verdict], last_good: &LastGood) -> Choice {
+    let standing = |stands: fn(&Verdict) -> bool| -> Vec<Endpoint> {
+        verdicts.iter().filter(|verdict| stands(verdict)).filter_map(endpoint).collect()
+    };
+    let healthy = standing(|verdict| verdict.class == Class::Healthy);
+    if !healthy.is_empty() {
+        return choice(healthy, None, verdicts);
+    }
+    // Rule 3: nodes that serve and are only marked come back before nothing is left.
+    let marked = standing(|v| v.serves && matches!(v.class, Class::Maintenance(mark) if may_return(mark)));
+    if !marked.is_empty() {
+        return choice(marked, None, verdicts);
+    }
+    if verdicts.is_empty() {
+        return choice(last_good.members.clone(), Some(Frozen::NoNodes), verdicts);
+    }
+    choice(rule_four(verdicts, last_good), Some(Frozen::NoHealthyNodes), verdicts)
+}
+
+/// The last good set that still exists as Nodes; else Nodes that are not drained; else the pool as it is.
+fn rule_four(verdicts: &[Verdict], last_good: &LastGood) -> Vec<Endpoint> {
+    let remaining: Vec<Endpoint> = verdicts.iter().filter(|v| last_good.knows(v)).filter_map(endpoint).collect();
+    if !remaining.is_empty() {
+        return remaining;
+    }
+    let undrained = |verdict: &&Verdict| verdict.class != Class::Maintenance(Mark::Drained);
+    let existing: Vec<Endpoint> = verdicts.iter().filter(undrained).filter_map(endpoint).collect();
+    if existing.is_empty() { last_good.members.clone() } else { existing }
+}
+
+/// Whether a node under this mark may come back when nothing else serves: not one that is on its way out of
+/// existence.
+fn may_return(mark: Mark) -> bool {
+    match mark {
+        Mark::Terminating | Mark::InPlaceUpdate | Mark::ClusterAutoscaler | Mark::Excluded | Mark::Drained => true,
+        Mark::Deletion | Mark::OutOfService => false,
+    }
+}
+
+fn endpoint(verdict: &Verdict) -> Option<Endpoint> {
+    let ip = verdict.ip?;
+    Some(Endpoint { node_name: verdict.node.clone(), ip, addresses: verdict.addresses.clone() })
+}
+
+fn choice(mut endpoints: Vec<Endpoint>, frozen: Option<Frozen>, verdicts: &[Verdict]) -> Choice {
+    endpoints.sort();
+    // The API wants each address once per pool; of two Nodes that claim one address, the first by name has it.
+    let mut seen = std::collections::BTreeSet::new();
+    endpoints.retain(|endpoint| seen.insert(endpoint.ip));
+    let chosen: std::collections::BTreeSet<&str> = endpoints.iter().map(|e| e.node_name.as_str()).collect();
+    let mut left_out: Vec<(String, Class)> = verdicts
+        .iter()
+        .filter(|verdict| !chosen.contains(verdict.node.as_str()))
+        .map(|verdict| (verdict.node.clone(), verdict.class.clone()))
+        .collect();
+    left_out.sort();
+    Choice { endpoints, frozen, left_out }
+}
+
+impl LastGood {
+    /// From a balancer's targets. Those that stand for a listed node take its name and addresses; the others keep
+    /// what `spec.endpoints` or the target itself says.
+    pub fn from_targets(targets: impl IntoIterator<Item = (String, IpAddr)>, known: &[Endpoint]) -> Self {
+        let by_target: BTreeMap<String, &Endpoint> = known.iter().map(|e| (names::target(&e.node_name), e)).collect();
+        let members = targets.into_iter().map(|(name, ip)| match by_target.get(&name) {
+            Some(endpoint) if endpoint.ip == ip => (*endpoint).clone(),
+            _ => Endpoint { node_name: name, ip, addresses: vec![internal(ip)] },
+        });
+        Self { members: members.collect() }
+    }
+
+    fn knows(&self, verdict: &Verdict) -> bool {
+        let target = names::target(&verdict.node);
+        self.members.iter().any(|member| member.node_name == verdict.node || member.node_name == target)
+    }
+}
+
+/// The one address that a target has.
+fn internal(ip: IpAddr) -> NodeAddress {
+    NodeAddress { kind: "InternalIP".to_owned(), address: ip.to_string() }
+}
+
+impl Endpoint {
+    /// An entry of `spec.endpoints`; `None` where it has no usable InternalIP.
+    pub fn from_spec(node_name: &str, addresses: &[NodeAddress]) -> Option<Self> {
+        let ip = addresses.iter().filter(|a| a.kind == "InternalIP").find_map(|a| a.address.parse().ok())?;
+        Some(Self { node_name: node_name.to_owned(), ip, addresses: addresses.to_vec() })
+    }
+}
+
+impl Frozen {
+    /// The word for metrics and logs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Frozen::NoNodes => "no_nodes",
+            Frozen::NoHealthyNodes => "no_healthy_nodes",
+        }
+    }
+
+    /// All reasons, so that a metric can show each as 0 or 1.
+    pub const ALL: [Frozen; 2] = [Frozen::NoNodes, Frozen::NoHealthyNodes];
+}
+
+impl std::fmt::Display for Frozen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Frozen::NoNodes => "no control-plane Node is listed",
+            Frozen::NoHealthyNodes => "no control-plane Node is healthy",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn verdict(node: &str, last: u8, class: Class) -> Verdict {
+        let ip = IpAddr::from([10, 0, 0, last]);
+        let ip_or_none = (class != Class::NoAddress).then_some(ip);
+        let serves = !matches!(class, Class::NotReady(_) | Class::Pressure(_));
+        let (node, uid) = (node.to_owned(), node.to_owned());
+        Verdict { node, uid, ip: ip_or_none, addresses: vec![internal(ip)], class, serves }
+    }
+
+    fn last_good(members: &[(&str, u8)]) -> LastGood {
+        LastGood::from_targets(members.iter().map(|(n, last)| ((*n).to_owned(), IpAddr::from([10, 0, 0, *last]))), &[])
+    }
+
+    fn names_of(choice: &Choice) -> Vec<&str> {
+        choice.endpoints.iter().map(|e| e.node_name.as_str()).collect()
+    }
+
+    fn not_ready() -> Class {
+        Class::NotReady("Ready=Unknown".to_owned())
+    }
+
+    #[test]
+    fn healthy_nodes_are_endpoints_sorted_by_name() {
+        let choice = choose(
+            &[verdict("b", 2, Class::Healthy), verdict("a", 1, Class::Healthy), verdict("c", 3, not_ready())],
+            &LastGood::default(),
+        );
+        assert_eq!(names_of(&choice), ["a", "b"]);
+        assert_eq!(choice.frozen, None);
+        assert_eq!(choice.left_out, [("c".to_owned(), not_ready())]);
+    }
+
+    #[test]
+    fn a_node_without_an_address_is_left_out_and_reported_and_blocks_nobody() {
+        let choice =
+            choose(&[verdict("a", 1, Class::NoAddress), verdict("b", 2, Class::Healthy)], &LastGood::default());
+        assert_eq!(names_of(&choice), ["b"]);
+        assert_eq!(choice.left_out, [("a".to_owned(), Class::NoAddress)]);
+    }
+
+    #[test]
+    fn nothing_healthy_keeps_the_last_good_set_that_still_exists() {
+        let verdicts = [verdict("a", 1, not_ready()), verdict("b", 2, not_ready()), verdict("c", 3, not_ready())];
+        let choice = choose(&verdicts, &last_good(&[("a", 1), ("b", 2), ("gone", 9)]));
+        assert_eq!(names_of(&choice), ["a", "b"]);
+        assert_eq!(choice.frozen, Some(Frozen::NoHealthyNodes));
+    }
+
+    #[test]
+    fn nothing_healthy_and_nothing_known_takes_nodes_that_are_not_drained() {
+        let verdicts = [verdict("a", 1, not_ready()), verdict("b", 2, Class::NoAddress)];
+        assert_eq!(names_of(&choose(&verdicts, &LastGood::default())), ["a"]);
+    }
+
+    #[test]
+    fn an_empty_list_keeps_the_pool_as_it_is() {
+        let choice = choose(&[], &last_good(&[("a", 1), ("b", 2)]));
+        assert_eq!(names_of(&choice), ["a", "b"]);
+        assert_eq!(choice.frozen, Some(Frozen::NoNodes));
+    }
+
+    #[test]
+    fn rule_3_marked_nodes_come_back_when_no_unmarked_node_serves() {
+        let drained = || Class::Maintenance(Mark::Drained);
+        let verdicts = [verdict("a", 1, drained()), verdict("b", 2, drained()), verdict("c", 3, not_ready())];
+        let choice = choose(&verdicts, &last_good(&[("c", 3)]));
+        assert_eq!(names_of(&choice), ["a", "b"]);
+        assert_eq!(choice.frozen, None);
+    }
+
+    #[test]
+    fn rule_3_a_marked_node_that_is_not_ready_stays_out() {
+        let mut dead = verdict("a", 1, Class::Maintenance(Mark::Drained));
+        dead.serves = false;
+        let choice = choose(&[dead, verdict("b", 2, Class::Maintenance(Mark::Drained))], &last_good(&[("a", 1)]));
+        assert_eq!(names_of(&choice), ["b"]);
+    }
+
+    #[test]
+    fn a_changed_address_replaces_the_old_one_even_while_frozen() {
+        let choice = choose(&[verdict("a", 7, not_ready())], &last_good(&[("a", 1)]));
+        assert_eq!(choice.endpoints[0].ip, IpAddr::from([10, 0, 0, 7]));
+    }
+
+    #[test]
+    fn a_dotted_node_is_found_again_by_its_target_name() {
+        let target = names::target("a.example");
+        let choice =
+            choose(&[verdict("a.example", 1, not_ready()), verdict("b", 2, not_ready())], &last_good(&[(&target, 1)]));
+        assert_eq!(names_of(&choice), ["a.example"]);
+    }
+
+    #[test]
+    fn two_nodes_that_claim_one_address_become_one_target() {
+        let choice = choose(&[verdict("b", 1, Class::Healthy), verdict("a", 1, Class::Healthy)], &LastGood::default());
+        assert_eq!(names_of(&choice), ["a"]);
+    }
+
+    fn classes() -> impl Strategy<Value = Class> {
+        prop_oneof![
+            Just(Class::Healthy),
+            Just(not_ready()),
+            Just(Class::Pressure("DiskPressure=True".to_owned())),
+            Just(Class::Maintenance(Mark::Drained)),
+            Just(Class::Maintenance(Mark::Deletion)),
+            Just(Class::NoAddress),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn the_choice_is_never_empty_while_anything_is_known(
+            classes in prop::collection::vec(classes(), 0..6),
+            members in prop::collection::vec(0u8..8, 0..6),
+        ) {
+            let verdicts: Vec<Verdict> =
+                classes.into_iter().enumerate().map(|(i, c)| verdict(&format!("n{i}"), u8::try_from(i).unwrap_or(0), c)).collect();
+            let named: Vec<(String, u8)> = members.iter().map(|m| (format!("n{m}"), *m)).collect();
+            let last = last_good(&named.iter().map(|(n, m)| (n.as_str(), *m)).collect::<Vec<_>>());
+            let choice = choose(&verdicts, &last);
+            let known = !last.members.is_empty() || verdicts.iter().any(|v| v.ip.is_some() && v.class == Class::Healthy);
+            prop_assert!(!known || !choice.endpoints.is_empty());
+        }
+
+        #[test]
+        fn order_never_matters(mut classes in prop::collection::vec(classes(), 1..6)) {
+            let build = |classes: &[Class]| -> Vec<Verdict> {
+                classes.iter().enumerate().map(|(i, c)| verdict(&format!("n{i}"), u8::try_from(i).unwrap_or(0), c.clone())).collect()
+            };
+            let forward = build(&classes);
+            let mut backward = forward.clone();
+            backward.reverse();
+            classes.clear();
+            let last = last_good(&[("n0", 0), ("n1", 1)]);
+            prop_assert_eq!(choose(&forward, &last), choose(&backward, &last));
+        }
+    }
+}

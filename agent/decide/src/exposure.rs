@@ -1,0 +1,431 @@
+//! The exposure object: which are ours, what they ask for, which operation is under way.
+//!
+//! What an object says, what the cluster knows and what the settings say become one [`ExposureSpec`], or a reason
+//! why not yet. Deliberately not here: Kubernetes types; the shell converts them by hand.
+
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+use serde_json::Value;
+
+use crate::access::Egress;
+use crate::desired::Identity;
+use crate::endpoints::Endpoint;
+use crate::health::NodeAddress;
+use crate::names;
+use crate::settings::Settings;
+use crate::status::Previous;
+
+/// The finalizer, shared with the provider extension.
+pub const FINALIZER: &str = "extensions.gardener.cloud/selfhostedshootexposure";
+/// Annotation with the operation that is asked for.
+pub const OPERATION: &str = "gardener.cloud/operation";
+/// Annotation with the time at which it was asked for, RFC 3339 with nanoseconds.
+pub const TIMESTAMP: &str = "gardener.cloud/timestamp";
+/// `apiVersion` of the provider's own objects inside `providerConfig`.
+const PROVIDER_API: &str = "stackit.provider.extensions.gardener.cloud/v1alpha1";
+/// Kind of an exposure's `providerConfig`.
+const PROVIDER_KIND: &str = "SelfHostedShootExposureConfig";
+
+/// A `SelfHostedShootExposure` as far as deciding needs it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ExposureView {
+    /// `metadata.name`: the shoot's name.
+    pub name: String,
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// `metadata.deletionTimestamp` is set.
+    pub deleting: bool,
+    /// [`FINALIZER`] is present.
+    pub finalizer: bool,
+    /// The value of [`OPERATION`].
+    pub operation: Option<String>,
+    /// The value of [`TIMESTAMP`] in seconds since 1970, where it parses.
+    pub asked_at: Option<i64>,
+    /// `spec.type`.
+    pub kind: String,
+    /// `spec.class`; absent means `shoot`.
+    pub class: Option<String>,
+    /// `spec.port`.
+    pub port: i32,
+    /// `spec.providerConfig`.
+    pub provider_config: Option<Value>,
+    /// `spec.endpoints` in their order.
+    pub endpoints: Vec<SpecEndpoint>,
+    /// `status`.
+    pub status: Previous,
+}
+
+/// An entry of `spec.endpoints`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SpecEndpoint {
+    /// `nodeName`.
+    pub node_name: String,
+    /// `addresses`.
+    pub addresses: Vec<NodeAddress>,
+}
+
+/// What the cluster and the credentials know; each with the reason where it is not known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// The shoot's region.
+    pub region: Result<String, String>,
+    /// The shoot's technical ID.
+    pub technical_id: Result<String, String>,
+    /// The network of the nodes.
+    pub network_id: Result<String, String>,
+    /// The STACKIT project.
+    pub project_id: Result<String, String>,
+    /// The shoot's own egress addresses.
+    pub egress: Egress,
+}
+
+/// What one exposure asks for, complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExposureSpec {
+    /// The object's name.
+    pub name: String,
+    /// Where the balancer lives.
+    pub identity: Identity,
+    /// Port of the listener and of the targets.
+    pub port: u16,
+    /// The targets, sorted by node name.
+    pub endpoints: Vec<Endpoint>,
+    /// `providerConfig.loadBalancer.planID`.
+    pub plan_id: Option<String>,
+    /// Ranges of `providerConfig`; `None` where there is no `providerConfig`.
+    pub source_ranges: Option<BTreeSet<IpNet>>,
+    /// The network of the nodes.
+    pub network_id: String,
+    /// The shoot's own egress addresses.
+    pub egress: Egress,
+}
+
+/// Why an exposure cannot be worked on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unresolved {
+    /// Something is not there yet: what, each with the reason.
+    Waiting(Vec<String>),
+    /// Somebody has to change something: every mistake with its path.
+    Configuration(Vec<String>),
+}
+
+/// `lastOperation.type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// The first reconciliation has not succeeded yet.
+    Create,
+    /// Every later one.
+    Reconcile,
+    /// The object is being deleted.
+    Delete,
+    /// Asked for by annotation.
+    Migrate,
+    /// Asked for by annotation.
+    Restore,
+}
+
+/// Whether an object is for this agent: exact type; class, where absent means `shoot`.
+///
+/// Source: Gardener contract section 2.2.
+pub fn is_ours(view: &ExposureView, settings: &Settings) -> bool {
+    let wanted = &settings.exposure;
+    view.kind == wanted.r#type
+        && view.class.as_deref().unwrap_or("shoot") == wanted.class
+        && (wanted.name.is_empty() || wanted.name == view.name)
+}
+
+/// The operation under way, first match wins (Gardener contract section 2.4, ComputeOperationType).
+pub fn operation(view: &ExposureView) -> Operation {
+    let unfinished =
+        |kind: &str| view.status.operation.as_ref().is_some_and(|last| last.kind == kind && last.state != "Succeeded");
+    match (view.operation.as_deref(), view.status.operation.as_ref()) {
+        (Some("migrate"), _) => Operation::Migrate,
+        _ if view.deleting => Operation::Delete,
+        (Some("restore"), _) => Operation::Restore,
+        (_, None) => Operation::Create,
+        _ if unfinished("Create") => Operation::Create,
+        _ if unfinished("Migrate") => Operation::Migrate,
+        _ if unfinished("Restore") => Operation::Restore,
+        _ => Operation::Reconcile,
+    }
+}
+
+/// Everything an exposure asks for, with `endpoints` as chosen.
+pub fn resolve(view: &ExposureView, endpoints: Vec<Endpoint>, facts: &Facts) -> Result<ExposureSpec, Unresolved> {
+    let mut mistakes = Vec::new();
+    let port = u16::try_from(view.port).ok().filter(|port| *port != 0);
+    if port.is_none() {
+        mistakes.push(format!("spec.port: Invalid value: {}: must be between 1 and 65535", view.port));
+    }
+    let config = view.provider_config.as_ref().map(provider_config).transpose();
+    let config = config.unwrap_or_else(|errors| {
+        mistakes.extend(errors);
+        None
+    });
+    let identity = identity(view, facts);
+    if let (Ok(identity), Some(recorded)) = (&identity, &view.status.recorded) {
+        mistakes.extend(moved(identity, recorded));
+    }
+    let network_id = facts.network_id.clone().map_err(|why| vec![why]);
+    match (port, identity, network_id) {
+        _ if !mistakes.is_empty() => Err(Unresolved::Configuration(mistakes)),
+        (Some(port), Ok(identity), Ok(network_id)) => {
+            let (plan_id, source_ranges) = config.map_or((None, None), |c| (c.plan_id, Some(c.source_ranges)));
+            let (name, egress) = (view.name.clone(), facts.egress.clone());
+            Ok(ExposureSpec { name, identity, port, endpoints, plan_id, source_ranges, network_id, egress })
+        }
+        (_, identity, network_id) => {
+            let missing = identity.err().into_iter().chain(network_id.err()).flatten().collect();
+            Err(Unresolved::Waiting(missing))
+        }
+    }
+}
+
+/// The balancer's identity from what is known now.
+pub fn identity(view: &ExposureView, facts: &Facts) -> Result<Identity, Vec<String>> {
+    match (&facts.project_id, &facts.region, &facts.technical_id) {
+        (Ok(project_id), Ok(region), Ok(technical_id)) => Ok(Identity {
+            name: names::balancer(technical_id, &view.name),
+            project_id: project_id.clone(),
+            // The name OpenStack gave the region lives on in old shoots.
+            region: if region == "RegionOne" { "eu01".to_owned() } else { region.clone() },
+            technical_id: technical_id.clone(),
+        }),
+        (project_id, region, technical_id) => {
+            Err([project_id, region, technical_id].into_iter().filter_map(|fact| fact.clone().err()).collect())
+        }
+    }
+}
+
+/// What makes up the balancer's identity never changes during its life.
+fn moved(now: &Identity, recorded: &Identity) -> Vec<String> {
+    [
+        ("projectID", &now.project_id, &recorded.project_id),
+        ("region", &now.region, &recorded.region),
+        ("technicalID", &now.technical_id, &recorded.technical_id),
+    ]
+    .into_iter()
+    .filter(|(_, now, recorded)| now != recorded)
+    .map(|(field, now, recorded)| {
+        format!(
+            "stackit.{field}: `{now}` differs from `{recorded}`, where the load balancer was made \
+             (status.providerStatus.{field}); set it back, or delete the exposure first"
+        )
+    })
+    .collect()
+}
+
+struct ProviderConfig {
+    plan_id: Option<String>,
+    source_ranges: BTreeSet<IpNet>,
+}
+
+/// Decodes a `SelfHostedShootExposureConfig` strictly; every mistake with its field path, ranges in upstream's words.
+fn provider_config(config: &Value) -> Result<ProviderConfig, Vec<String>> {
+    const ROOT: &str = "spec.providerConfig";
+    let mut mistakes = Vec::new();
+    let mut fail = |path: &str, what: String| mistakes.push(format!("{path}: {what}"));
+    for (key, wanted) in [("apiVersion", PROVIDER_API), ("kind", PROVIDER_KIND)] {
+        if config.get(key).and_then(Value::as_str) != Some(wanted) {
+            let found = config.get(key).unwrap_or(&Value::Null);
+            fail(&format!("{ROOT}.{key}"), format!("Unsupported value: {found}: supported values: \"{wanted}\""));
+        }
+    }
+    let mut object = |value: Option<&Value>, path: &str, known: &[&str]| match value {
+        None | Some(Value::Null) => {}
+        Some(Value::Object(fields)) => {
+            for key in fields.keys().filter(|key| !known.contains(&key.as_str())) {
+                fail(&format!("{path}.{key}"), "unknown field".to_owned());
+            }
+        }
+        Some(other) => fail(path, format!("Invalid value: {other}: must be an object")),
+    };
+    let balancer = config.get("loadBalancer");
+    let access = balancer.and_then(|balancer| balancer.get("accessControl"));
+    object(Some(config), ROOT, &["apiVersion", "kind", "loadBalancer"]);
+    object(balancer, &format!("{ROOT}.loadBalancer"), &["planID", "accessControl"]);
+    object(access, &format!("{ROOT}.loadBalancer.accessControl"), &["allowedSourceRanges"]);
+
+    let plan_id = match balancer.and_then(|balancer| balancer.get("planID")) {
+        None | Some(Value::Null) => None,
+        Some(Value::String(plan)) => Some(plan.clone()).filter(|plan| !plan.is_empty()),
+        Some(other) => {
+            fail(&format!("{ROOT}.loadBalancer.planID"), format!("Invalid value: {other}: must be a string"));
+            None
+        }
+    };
+    let path = format!("{ROOT}.loadBalancer.accessControl.allowedSourceRanges");
+    let mut source_ranges = BTreeSet::new();
+    match access.and_then(|access| access.get("allowedSourceRanges")) {
+        None | Some(Value::Null) => {}
+        Some(Value::Array(ranges)) => {
+            for (index, range) in ranges.iter().enumerate() {
+                match canonical_range(range) {
+                    Ok(range) => drop(source_ranges.insert(range)),
+                    Err(what) => fail(&format!("{path}[{index}]"), what),
+                }
+            }
+        }
+        Some(other) => fail(&path, format!("Invalid value: {other}: must be a list")),
+    }
+    if mistakes.is_empty() { Ok(ProviderConfig { plan_id, source_ranges }) } else { Err(mistakes) }
+}
+
+fn canonical_range(range: &Value) -> Result<IpNet, String> {
+    let Value::String(text) = range else {
+        return Err(format!("Invalid value: {range}: must be a string"));
+    };
+    match text.parse::<IpNet>() {
+        Ok(range) if range.trunc() == range => Ok(range),
+        Ok(_) => Err(format!("Invalid value: {text:?}: must be valid canonical CIDR")),
+        Err(_) => Err(format!("Invalid value: {text:?}: invalid CIDR address: {text}")),
+    }
+}
+
+impl Operation {
+    /// The word of `lastOperation.type`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Operation::Create => "Create",
+            Operation::Reconcile => "Reconcile",
+            Operation::Delete => "Delete",
+            Operation::Migrate => "Migrate",
+            Operation::Restore => "Restore",
+        }
+    }
+}
+
+impl ExposureView {
+    /// `spec.endpoints` that have a usable address, sorted, and the names of those that have none.
+    pub fn usable_endpoints(&self) -> (Vec<Endpoint>, Vec<String>) {
+        let mut usable = Vec::new();
+        let mut unusable = Vec::new();
+        for entry in &self.endpoints {
+            match Endpoint::from_spec(&entry.node_name, &entry.addresses) {
+                Some(endpoint) => usable.push(endpoint),
+                None => unusable.push(entry.node_name.clone()),
+            }
+        }
+        usable.sort();
+        (usable, unusable)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::LastOperation;
+    use serde_json::json;
+
+    fn facts() -> Facts {
+        Facts {
+            region: Ok("RegionOne".to_owned()),
+            technical_id: Ok("shoot--p--s".to_owned()),
+            network_id: Ok("net".to_owned()),
+            project_id: Ok("project".to_owned()),
+            egress: Egress::Unreadable,
+        }
+    }
+
+    fn view() -> ExposureView {
+        ExposureView { name: "s".to_owned(), port: 443, kind: "stackit".to_owned(), ..ExposureView::default() }
+    }
+
+    fn config(config: Value) -> Result<ExposureSpec, Unresolved> {
+        resolve(&ExposureView { provider_config: Some(config), ..view() }, vec![], &facts())
+    }
+
+    #[test]
+    fn a_complete_exposure_resolves_and_the_old_region_name_is_met() {
+        let spec = resolve(&view(), vec![], &facts()).unwrap();
+        assert_eq!((spec.identity.region.as_str(), spec.identity.name.as_str()), ("eu01", "shoot--p--s-exp-s"));
+        assert_eq!(spec.source_ranges, None);
+    }
+
+    #[test]
+    fn everything_that_is_missing_is_named_at_once() {
+        let nothing = || Err("x".to_owned());
+        let facts = Facts { region: nothing(), technical_id: nothing(), network_id: nothing(), ..facts() };
+        let Err(Unresolved::Waiting(missing)) = resolve(&view(), vec![], &facts) else { panic!() };
+        assert_eq!(missing.len(), 3);
+    }
+
+    #[test]
+    fn a_recorded_identity_that_differs_is_refused() {
+        let mut view = view();
+        let recorded = Identity {
+            name: "shoot--p--s-exp-s".to_owned(),
+            project_id: "another".to_owned(),
+            region: "eu01".to_owned(),
+            technical_id: "shoot--p--s".to_owned(),
+        };
+        view.status.recorded = Some(recorded);
+        let Err(Unresolved::Configuration(mistakes)) = resolve(&view, vec![], &facts()) else { panic!() };
+        assert!(mistakes[0].starts_with("stackit.projectID: `project` differs from `another`"), "{mistakes:?}");
+    }
+
+    #[test]
+    fn a_provider_config_is_read_strictly_and_all_mistakes_come_at_once() {
+        let Err(Unresolved::Configuration(mistakes)) = config(json!({
+            "apiVersion": PROVIDER_API, "kind": "Other", "extra": 1,
+            "loadBalancer": {"planID": 7, "accessControl": {"allowedSourceRanges": ["10.0.0.1/8", "", "x", 3]}},
+        })) else {
+            panic!()
+        };
+        let ranges = "spec.providerConfig.loadBalancer.accessControl.allowedSourceRanges";
+        assert_eq!(
+            mistakes,
+            [
+                format!(
+                    "spec.providerConfig.kind: Unsupported value: \"Other\": supported values: \"{PROVIDER_KIND}\""
+                ),
+                "spec.providerConfig.extra: unknown field".to_owned(),
+                "spec.providerConfig.loadBalancer.planID: Invalid value: 7: must be a string".to_owned(),
+                format!("{ranges}[0]: Invalid value: \"10.0.0.1/8\": must be valid canonical CIDR"),
+                format!("{ranges}[1]: Invalid value: \"\": invalid CIDR address: "),
+                format!("{ranges}[2]: Invalid value: \"x\": invalid CIDR address: x"),
+                format!("{ranges}[3]: Invalid value: 3: must be a string"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_provider_config_without_ranges_manages_and_opens_the_access_control() {
+        let spec = config(json!({"apiVersion": PROVIDER_API, "kind": PROVIDER_KIND})).unwrap();
+        assert_eq!(spec.source_ranges, Some(BTreeSet::new()));
+        assert_eq!(spec.plan_id, None);
+    }
+
+    #[test]
+    fn the_operation_follows_gardeners_order() {
+        let last = |kind: &str, state: &str| {
+            Some(LastOperation { kind: kind.to_owned(), state: state.to_owned(), ..LastOperation::default() })
+        };
+        let of = |annotation: Option<&str>, deleting: bool, last: Option<LastOperation>| {
+            let status = Previous { operation: last, ..Previous::default() };
+            operation(&ExposureView { operation: annotation.map(str::to_owned), deleting, status, ..view() })
+        };
+        assert_eq!(of(Some("migrate"), true, None), Operation::Migrate);
+        assert_eq!(of(Some("restore"), true, None), Operation::Delete);
+        assert_eq!(of(Some("restore"), false, None), Operation::Restore);
+        assert_eq!(of(None, false, None), Operation::Create);
+        assert_eq!(of(Some("reconcile"), false, last("Create", "Error")), Operation::Create);
+        assert_eq!(of(None, false, last("Create", "Succeeded")), Operation::Reconcile);
+        assert_eq!(of(None, false, last("Migrate", "Processing")), Operation::Migrate);
+        assert_eq!(of(None, false, last("Restore", "Succeeded")), Operation::Reconcile);
+        assert_eq!(of(None, false, last("Delete", "Error")), Operation::Reconcile);
+    }
+
+    #[test]
+    fn an_absent_class_is_shoot() {
+        let mut settings = Settings::default();
+        assert!(is_ours(&view(), &settings));
+        assert!(!is_ours(&ExposureView { class: Some("seed".to_owned()), ..view() }, &settings));
+        assert!(!is_ours(&ExposureView { kind: "Stackit".to_owned(), ..view() }, &settings));
+        settings.exposure.name = "other".to_owned();
+        assert!(!is_ours(&view(), &settings));
+    }
+}

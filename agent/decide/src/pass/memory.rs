@@ -1,0 +1,227 @@
+//! What an agent remembers of one balancer between passes, and how answers change it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::Moment;
+use crate::desired::{BalancerStatus, Observed, Target};
+use crate::retry::{self, Fault, FaultKind};
+
+/// Conflicts in a row that are answered at once; they are nobody's news before that.
+const QUIET_CONFLICTS: u32 = 5;
+/// First and longest pause between two looks at a balancer that is on its way.
+const POLL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+/// When a new leader looks again: a write of its predecessor may still have been on its way.
+const REREADS: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(15), Duration::from_secs(30)];
+
+/// Memory of one balancer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Memory {
+    /// The balancer as last read or answered.
+    pub balancer: Balancer,
+    /// The last word is in doubt (an unknown outcome, a conflict): a GET comes before anything else.
+    pub must_read: bool,
+    /// The last GET failed.
+    pub read_trouble: Option<Trouble>,
+    /// The last POST, PUT or DELETE failed.
+    pub write_trouble: Option<Trouble>,
+    /// When the next GET is due.
+    pub next_read: Moment,
+    /// Somebody asked for the operation, and the annotation that said so is gone.
+    pub refresh: bool,
+    /// The last write to the status failed.
+    pub status_failed: bool,
+    /// Looks in a row at a balancer that is on its way.
+    polls: u32,
+    /// Moments at which a new leader reads again.
+    rereads: Vec<Moment>,
+}
+
+/// The balancer as last read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Balancer {
+    /// Not read since this agent leads.
+    #[default]
+    Unread,
+    /// There is none.
+    Absent,
+    /// As read.
+    Present(Box<Observed>),
+}
+
+/// Calls of one sort that failed in a row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trouble {
+    /// What went wrong last.
+    pub fault: Fault,
+    /// Failures in a row.
+    pub attempts: u32,
+    /// When the same is tried again.
+    pub next: Moment,
+    /// The targets that the failed write had; empty for a read.
+    pub targets: BTreeSet<Target>,
+}
+
+impl Memory {
+    /// A new leader knows nothing: it reads at once, and again a few times.
+    pub fn new_leader(now: Moment) -> Self {
+        Self { rereads: REREADS.iter().map(|after| now + *after).collect(), ..Self::default() }
+    }
+
+    /// A GET was answered, with the balancer or with 404.
+    ///
+    /// `resync` is the pause until drift is looked for, `jitter` a random number from 0 to 1. Trouble with writes
+    /// stays on record: a write that fails each time must not be tried without a pause because reads succeed.
+    pub fn read(&mut self, observed: Option<Observed>, now: Moment, resync: Duration, jitter: f64) {
+        let on_its_way = observed.as_ref().is_some_and(|o| o.status != BalancerStatus::Ready || o.ingress().is_none());
+        let changed = match (&self.balancer, &observed) {
+            (Balancer::Present(before), Some(after)) => before.version != after.version,
+            _ => true,
+        };
+        self.polls = if on_its_way && !changed { self.polls.saturating_add(1) } else { 0 };
+        let pause = if on_its_way {
+            POLL.0.saturating_mul(1 << self.polls.min(4)).min(POLL.1)
+        } else {
+            resync.mul_f64(0.9 + 0.2 * jitter.clamp(0.0, 1.0))
+        };
+        self.rereads.retain(|at| *at > now);
+        let due = now + pause;
+        self.next_read = self.rereads.first().copied().map_or(due, |reread| reread.min(due));
+        self.balancer = observed.map_or(Balancer::Absent, |observed| Balancer::Present(Box::new(observed)));
+        self.must_read = false;
+        self.read_trouble = None;
+    }
+
+    /// A POST or PUT was answered with the balancer.
+    pub fn written(&mut self, observed: Observed, now: Moment, resync: Duration, jitter: f64) {
+        self.read(Some(observed), now, resync, jitter);
+        self.write_trouble = None;
+    }
+
+    /// A DELETE was accepted: it is terminating now, or gone.
+    pub fn deleted(&mut self, now: Moment) {
+        self.write_trouble = None;
+        self.polls = 0;
+        self.next_read = now + POLL.0;
+        if let Balancer::Present(observed) = &mut self.balancer {
+            observed.status = BalancerStatus::Terminating;
+        }
+    }
+
+    /// A GET failed; `jitter` is a random number from 0 to 1.
+    pub fn read_failed(&mut self, fault: Fault, now: Moment, jitter: f64) {
+        let attempts = attempts(self.read_trouble.as_ref(), &fault, now);
+        let next = now + retry::delay(&fault, attempts, jitter);
+        self.next_read = self.next_read.max(next);
+        self.read_trouble = Some(Trouble { fault, attempts, next, targets: BTreeSet::new() });
+    }
+
+    /// A POST, PUT or DELETE failed. `targets` are those it had; `jitter` is a random number from 0 to 1.
+    pub fn write_failed(&mut self, fault: Fault, targets: BTreeSet<Target>, now: Moment, jitter: f64) {
+        let attempts = attempts(self.write_trouble.as_ref(), &fault, now);
+        // After a conflict, a 404 on a write or an unknown outcome, only a GET tells what holds.
+        self.must_read |= fault.outcome_unknown || matches!(fault.kind, FaultKind::Conflict | FaultKind::NotFound);
+        let at_once = fault.kind == FaultKind::Conflict && attempts <= QUIET_CONFLICTS;
+        let next = if at_once { now } else { now + retry::delay(&fault, attempts, jitter) };
+        self.write_trouble = Some(Trouble { fault, attempts, next, targets });
+    }
+
+    /// Something changed that may end the trouble (credentials, settings, a wish by annotation): try at once.
+    pub fn try_again(&mut self, now: Moment) {
+        for trouble in [&mut self.read_trouble, &mut self.write_trouble].into_iter().flatten() {
+            if !matches!(trouble.fault.kind, FaultKind::RateLimited | FaultKind::Quota) {
+                trouble.next = now;
+            }
+        }
+    }
+}
+
+/// Failures of one kind in a row; a pause of minutes ends the row.
+fn attempts(before: Option<&Trouble>, fault: &Fault, now: Moment) -> u32 {
+    const FORGOTTEN: Duration = Duration::from_secs(120);
+    let in_row = before.filter(|before| before.fault.kind == fault.kind && now < before.next + FORGOTTEN);
+    in_row.map_or(0, |before| before.attempts).saturating_add(1)
+}
+
+impl Trouble {
+    /// Whether others should hear of it: not a fence, not the first conflicts, which are normal.
+    pub fn is_news(&self) -> bool {
+        match self.fault.kind {
+            FaultKind::Fenced => false,
+            FaultKind::Conflict => self.attempts > QUIET_CONFLICTS,
+            _ => true,
+        }
+    }
+
+    /// Whether a write with these targets waits for the next try: the same does, newer evidence does not, unless
+    /// the cloud asked for patience.
+    pub fn holds_back(&self, targets: &BTreeSet<Target>) -> bool {
+        self.fault.retry_after.is_some() || self.targets == *targets
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(kind: FaultKind, outcome_unknown: bool) -> Fault {
+        Fault { kind, http_status: None, message: "m".to_owned(), retry_after: None, outcome_unknown }
+    }
+
+    fn at(seconds: u64) -> Moment {
+        Moment(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn a_write_with_an_unknown_outcome_is_followed_by_a_read_at_once_and_tried_again_later() {
+        let mut memory = Memory::default();
+        memory.write_failed(fault(FaultKind::TimedOut, true), BTreeSet::new(), at(1), 1.0);
+        assert!(memory.must_read);
+        assert_eq!(memory.read_trouble, None);
+        assert!(memory.write_trouble.unwrap().next > at(1));
+    }
+
+    #[test]
+    fn reads_that_succeed_do_not_wipe_out_the_backoff_of_writes_that_fail() {
+        let mut memory = Memory::default();
+        for attempt in 1..=4 {
+            memory.write_failed(fault(FaultKind::Server, true), BTreeSet::new(), at(attempt), 1.0);
+            memory.read(None, at(attempt), Duration::from_secs(60), 0.5);
+        }
+        let trouble = memory.write_trouble.unwrap();
+        assert_eq!((trouble.attempts, trouble.next), (4, at(8)));
+    }
+
+    #[test]
+    fn conflicts_are_met_at_once_a_few_times_and_are_news_only_then() {
+        let mut memory = Memory::default();
+        for attempt in 1..=7 {
+            memory.write_failed(fault(FaultKind::Conflict, false), BTreeSet::new(), at(1), 1.0);
+            let trouble = memory.write_trouble.clone().unwrap();
+            assert_eq!(trouble.next > at(1), attempt > 5, "attempt {attempt}");
+            assert_eq!(trouble.is_news(), attempt > 5, "attempt {attempt}");
+        }
+    }
+
+    #[test]
+    fn newer_evidence_does_not_wait_for_the_backoff_of_older() {
+        let mut memory = Memory::default();
+        memory.write_failed(fault(FaultKind::Server, false), BTreeSet::new(), at(1), 1.0);
+        let trouble = memory.write_trouble.clone().unwrap();
+        let newer = BTreeSet::from([Target { name: "a".to_owned(), ip: [10, 0, 0, 1].into() }]);
+        assert!(trouble.holds_back(&BTreeSet::new()));
+        assert!(!trouble.holds_back(&newer));
+    }
+
+    #[test]
+    fn a_new_leader_reads_again_after_5_15_and_30_seconds() {
+        let mut memory = Memory::new_leader(at(100));
+        let resync = Duration::from_secs(60);
+        let mut due = Vec::new();
+        for now in [100, 105, 115, 130] {
+            memory.read(None, at(now), resync, 0.5);
+            due.push(memory.next_read);
+        }
+        assert_eq!(due, [at(105), at(115), at(130), at(190)]);
+    }
+}

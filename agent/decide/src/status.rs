@@ -1,0 +1,330 @@
+//! What is reported: the outcome of a pass as `status` of the exposure.
+//!
+//! Three outcomes: done, waiting, failed. Waiting is not an error: it is `Processing` without a `lastError`,
+//! because Gardener's callers give up about 30 s after they see one. Nothing to write is a result, too: times alone
+//! never cause a write.
+//!
+//! Deliberately not here: the JSON of the patch and its sending.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::desired::{BalancerError, BalancerStatus, Identity, Observed, Target};
+use crate::exposure::{ExposureView, Operation};
+use crate::plan::{NotOurs, Unmet};
+use crate::retry::{Fault, FaultKind};
+
+/// What a pass came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The balancer is as desired and ready (or gone, when that is desired); its address, where it has one.
+    Done(Option<IpAddr>),
+    /// Something takes its time; what, for people.
+    Waiting(Waiting),
+    /// Somebody has to do something, or another try will.
+    Failed(Failure),
+}
+
+/// What is waited for: a closed set with details for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// Facts about the shoot, each with the reason why it is not known.
+    Facts(Vec<String>),
+    /// Credentials that cannot be there yet.
+    Credentials(String),
+    /// A first endpoint.
+    Endpoints,
+    /// Nodes to be listed for the first time.
+    Nodes,
+    /// Finalizer and record, which come before the balancer.
+    Record,
+    /// The write that makes or changes the balancer.
+    Write(&'static str),
+    /// The balancer, with its status.
+    Balancer(String),
+    /// The deletion of the balancer.
+    Deletion,
+}
+
+/// What failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What was being done and what was found, in one line without anything that changes from try to try.
+    pub message: String,
+    /// Gardener's error codes, sorted.
+    pub codes: Vec<String>,
+}
+
+/// `status` as it was read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Previous {
+    /// `lastOperation`.
+    pub operation: Option<LastOperation>,
+    /// `lastError`.
+    pub error: Option<LastError>,
+    /// `observedGeneration`.
+    pub observed_generation: i64,
+    /// `ingress[].ip`.
+    pub ingress: Vec<String>,
+    /// The identity in `providerStatus`, where it is complete.
+    pub recorded: Option<Identity>,
+    /// `providerStatus` as it stands, where it is ours.
+    pub record: Option<Record>,
+}
+
+/// `lastOperation`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LastOperation {
+    /// `type`.
+    pub kind: String,
+    /// `state`.
+    pub state: String,
+    /// `progress` in percent.
+    pub progress: i32,
+    /// `description`.
+    pub description: String,
+    /// `lastUpdateTime` in seconds since 1970.
+    pub at: i64,
+}
+
+/// `lastError`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LastError {
+    /// `description`.
+    pub description: String,
+    /// `codes`.
+    pub codes: Vec<String>,
+}
+
+/// `status.providerStatus`: what deletion needs, and the balancer as last seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Where the balancer lives; written before it is made.
+    #[serde(flatten)]
+    pub identity: Identity,
+    /// The targets as last seen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<RecordedTarget>,
+    /// Whether the balancer was `STATUS_READY` with `version`.
+    #[serde(default)]
+    pub settled: bool,
+    /// The version as last seen; empty before there was one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub version: String,
+}
+
+/// A target in [`Record`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedTarget {
+    /// `displayName`.
+    #[serde(rename = "displayName")]
+    pub name: String,
+    /// `ip`.
+    pub ip: IpAddr,
+}
+
+/// What to write into `status`; what is `None` stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// `lastOperation`.
+    pub operation: Option<LastOperation>,
+    /// `lastError`: `Some(None)` clears it.
+    pub error: Option<Option<LastError>>,
+    /// `observedGeneration`.
+    pub observed_generation: Option<i64>,
+    /// `ingress`.
+    pub ingress: Option<IpAddr>,
+    /// `providerStatus`.
+    pub record: Option<Record>,
+}
+
+/// The report on an outcome, or `None` where `status` says it already.
+///
+/// `refresh`: somebody asked for the operation and waits for a newer `lastUpdateTime`. `now`: seconds since 1970.
+pub fn report(
+    view: &ExposureView,
+    operation: Operation,
+    outcome: &Outcome,
+    record: Option<&Record>,
+    refresh: bool,
+    now: i64,
+) -> Option<Report> {
+    let previous = &view.status;
+    let mut report = Report::default();
+    let deleting = operation == Operation::Delete;
+    let (state, progress, description, error) = match outcome {
+        Outcome::Done(_) => ("Succeeded", 100, "Successfully reconciled SelfHostedShootExposure".to_owned(), None),
+        Outcome::Waiting(waiting) => {
+            let verb = if deleting { "Deleting" } else { "Reconciling" };
+            ("Processing", waiting.progress(), format!("{verb} the SelfHostedShootExposure: {waiting}"), None)
+        }
+        Outcome::Failed(failure) => {
+            let verb = if deleting { "deleting" } else { "reconciling" };
+            let description = format!("Error {verb} SelfHostedShootExposure: {}", failure.message);
+            let error = LastError { description: description.clone(), codes: failure.codes.clone() };
+            ("Error", 50, description, Some(error))
+        }
+    };
+    if let Outcome::Done(Some(ip)) = outcome
+        && previous.ingress != [ip.to_string()]
+    {
+        report.ingress = Some(*ip);
+    }
+    let finished = !matches!(outcome, Outcome::Waiting(_));
+    if finished && previous.observed_generation != view.generation {
+        report.observed_generation = Some(view.generation);
+    }
+    if previous.error != error {
+        report.error = Some(error);
+    }
+    let said = previous
+        .operation
+        .as_ref()
+        .is_some_and(|last| last.state == state && (state == "Succeeded" || last.description == description));
+    // A success is written anew for a new generation: its time is what callers compare.
+    if !said || refresh || report.error.is_some() || report.observed_generation.is_some() {
+        let kind = operation.word().to_owned();
+        let state = state.to_owned();
+        report.operation = Some(LastOperation { kind, state, progress, description, at: now });
+    }
+    if let Some(record) = record
+        && previous.record.as_ref() != Some(record)
+    {
+        report.record = Some(record.clone());
+    }
+    (report != Report::default()).then_some(report)
+}
+
+/// What a balancer that is as desired comes to by its own status.
+///
+/// Source: STACKIT facts, sections 3.1 and 3.6; Gardener contract, "Readiness".
+pub fn readiness(observed: &Observed) -> Outcome {
+    match (&observed.status, observed.ingress()) {
+        (BalancerStatus::Ready, Some(ip)) => Outcome::Done(Some(ip)),
+        (BalancerStatus::Ready, None) => waiting("ready, but it has no address yet"),
+        (BalancerStatus::Pending, _) => waiting("STATUS_PENDING"),
+        (BalancerStatus::Terminating, _) => waiting("STATUS_TERMINATING"),
+        (BalancerStatus::Unknown(word), _) => waiting(if word.is_empty() { "no status yet" } else { word }),
+        (BalancerStatus::Error, _) if transient(&observed.errors) => {
+            waiting(&format!("STATUS_ERROR, which passes: {}", describe(&observed.errors)))
+        }
+        (BalancerStatus::Error, _) => Outcome::Failed(Failure {
+            message: format!(
+                "load balancer `{}` is in STATUS_ERROR: {}",
+                observed.balancer.name,
+                describe(&observed.errors)
+            ),
+            codes: error_codes(&observed.errors),
+        }),
+    }
+}
+
+fn waiting(what: &str) -> Outcome {
+    Outcome::Waiting(Waiting::Balancer(what.to_owned()))
+}
+
+/// Errors that pass by themselves: the cloud has not seen the machines' ports yet.
+fn transient(errors: &[BalancerError]) -> bool {
+    const PASSING: [&str; 3] = ["TYPE_TARGET_NOT_ACTIVE", "TYPE_VM_PORT_NOT_CONFIGURED", "TYPE_PORT_NOT_CONFIGURED"];
+    !errors.is_empty() && errors.iter().all(|error| PASSING.contains(&error.kind.as_str()))
+}
+
+fn describe(errors: &[BalancerError]) -> String {
+    if errors.is_empty() {
+        return "no error details reported".to_owned();
+    }
+    let one = |error: &BalancerError| format!("{}: {}", error.kind, error.description);
+    errors.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+fn error_codes(errors: &[BalancerError]) -> Vec<String> {
+    let mut codes: Vec<String> = errors
+        .iter()
+        .filter_map(|error| match error.kind.as_str() {
+            "TYPE_QUOTA_SECGROUP_EXCEEDED" | "TYPE_QUOTA_SECGROUPRULE_EXCEEDED" => Some("ERR_INFRA_QUOTA_EXCEEDED"),
+            "TYPE_IP_EXHAUSTED" => Some("ERR_INFRA_RESOURCES_DEPLETED"),
+            "TYPE_FIP_NOT_CONFIGURED"
+            | "TYPE_FIP_NOT_FOUND"
+            | "TYPE_METRICS_MISCONFIGURED"
+            | "TYPE_LOGS_MISCONFIGURED"
+            | "TYPE_DNS_NOT_CONFIGURED" => Some("ERR_CONFIGURATION_PROBLEM"),
+            "TYPE_INTERNAL" => Some("ERR_RETRYABLE_INFRA_DEPENDENCIES"),
+            _ => None,
+        })
+        .map(str::to_owned)
+        .collect();
+    codes.sort();
+    codes.dedup();
+    codes
+}
+
+impl Failure {
+    /// Something that somebody has to change: every mistake in one line.
+    pub fn configuration(mistakes: &[String]) -> Self {
+        Self { message: mistakes.join("; "), codes: vec!["ERR_CONFIGURATION_PROBLEM".to_owned()] }
+    }
+
+    /// A balancer that is not ours.
+    pub fn not_ours(name: &str, why: &NotOurs) -> Self {
+        let message = format!(
+            "load balancer `{name}` is left alone: {why}; rename it or give this exposure another name, or set the \
+             labels if it is meant to be ours"
+        );
+        Self { message, codes: vec!["ERR_CONFIGURATION_PROBLEM".to_owned()] }
+    }
+
+    /// Wishes that cannot be met.
+    pub fn unmet(unmet: &[Unmet]) -> Self {
+        Self::configuration(&unmet.iter().map(ToString::to_string).collect::<Vec<_>>())
+    }
+}
+
+impl Outcome {
+    /// What a failed call to STACKIT comes to.
+    pub fn from_fault(fault: &Fault) -> Self {
+        if fault.kind == FaultKind::CredentialsMissing {
+            return Outcome::Waiting(Waiting::Credentials(fault.message.clone()));
+        }
+        let codes = fault.kind.codes().iter().map(|code| (*code).to_owned()).collect();
+        Outcome::Failed(Failure { message: fault.message.clone(), codes })
+    }
+}
+
+impl Waiting {
+    fn progress(&self) -> i32 {
+        match self {
+            Waiting::Facts(_) | Waiting::Credentials(_) | Waiting::Endpoints | Waiting::Nodes | Waiting::Record => 1,
+            Waiting::Write(_) => 30,
+            Waiting::Balancer(_) | Waiting::Deletion => 60,
+        }
+    }
+}
+
+impl std::fmt::Display for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Waiting::Facts(missing) => write!(f, "waiting for {}", missing.join("; ")),
+            Waiting::Credentials(what) => write!(f, "waiting for credentials: {what}"),
+            Waiting::Endpoints => f.write_str("waiting for a first endpoint in spec.endpoints"),
+            Waiting::Nodes => f.write_str("waiting for the list of Nodes"),
+            Waiting::Record => f.write_str("waiting for finalizer and status.providerStatus to be stored"),
+            Waiting::Write(what) => write!(f, "{what} the load balancer"),
+            Waiting::Balancer(status) => write!(f, "waiting for the load balancer ({status})"),
+            Waiting::Deletion => f.write_str("waiting for the load balancer to be gone"),
+        }
+    }
+}
+
+impl Record {
+    /// The record of a balancer as observed.
+    pub fn of(identity: &Identity, observed: Option<&Observed>) -> Self {
+        let target = |target: Target| RecordedTarget { name: target.name, ip: target.ip };
+        Self {
+            identity: identity.clone(),
+            targets: observed.map(|o| o.balancer.targets().into_iter().map(target).collect()).unwrap_or_default(),
+            settled: observed.is_some_and(|o| o.status == BalancerStatus::Ready),
+            version: observed.map(|o| o.version.clone()).unwrap_or_default(),
+        }
+    }
+}

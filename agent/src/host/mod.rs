@@ -1,0 +1,7 @@
+//! What the machine gives us: clocks, the configuration, files that change.
+
+pub mod clock;
+pub mod config;
+pub mod node_list;
+pub mod reload;
+pub mod secret;

@@ -1,0 +1,51 @@
+//! Noticing that files have changed.
+//!
+//! The folder is watched rather than the file: editors and the kubelet replace files (or a symbolic link to their
+//! folder) and do not write into them. Where watching is not possible, and for files that appear later, somebody
+//! looks every few seconds. Deliberately not here: reading.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::{RecursiveMode, Watcher};
+use tokio::sync::Notify;
+use tracing::debug;
+
+/// A look without having been told.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Changes in a folder.
+pub struct Changes {
+    changed: Arc<Notify>,
+    _watcher: Option<notify::RecommendedWatcher>,
+}
+
+impl Changes {
+    /// Watches one folder, not what is below it.
+    pub fn of(folder: &Path) -> Self {
+        let changed = Arc::new(Notify::new());
+        let told = Arc::clone(&changed);
+        let tell = move |event: notify::Result<notify::Event>| {
+            if event.is_ok_and(|event| !event.kind.is_access()) {
+                told.notify_one();
+            }
+        };
+        let watcher = notify::recommended_watcher(tell)
+            .and_then(|mut watcher| watcher.watch(folder, RecursiveMode::NonRecursive).map(|()| watcher))
+            .inspect_err(|error| debug!(folder = %folder.display(), %error, "cannot watch; looking every {LOOK:?}"))
+            .ok();
+        Self { changed, _watcher: watcher }
+    }
+
+    /// Watches the folder of a file.
+    pub fn of_file(file: &Path) -> Self {
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+        Self::of(folder.unwrap_or(Path::new(".")))
+    }
+
+    /// Waits until there may be something new.
+    pub async fn next(&self) {
+        let _ = tokio::time::timeout(LOOK, self.changed.notified()).await;
+    }
+}

@@ -1,0 +1,236 @@
+//! What keeps it running: start order, one owner per task, and the way down.
+//!
+//! | task | owns | tells |
+//! |---|---|---|
+//! | nodes (watch or file) | the control-plane Nodes | every worker |
+//! | exposures | the exposure objects | the supervisor, every worker |
+//! | cluster, infrastructure | facts about the shoot | every worker |
+//! | [`leader`] | the Lease | every worker: until when it may write |
+//! | [`worker`], one an exposure | the balancer, object and status of it | STACKIT, Kubernetes |
+//! | admin server, on a thread of its own | the sockets | probes, Prometheus, people |
+//!
+//! Any task that ends by itself ends the process: systemd or the kubelet starts it again, which is better than an
+//! agent that limps. On the way down readiness goes first, then the work, the Lease last.
+
+pub mod clouds;
+pub mod leader;
+pub mod sources;
+pub mod supervisor;
+pub mod worker;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use decide::Moment;
+use decide::leader::Timings;
+use decide::settings::{NodeSource, Settings};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tracing::{info, warn};
+
+use crate::admin::{AdminServer, Health, Metrics, Routes};
+use crate::cluster::client::{self, Access};
+use crate::{REVISION, VERSION};
+use clouds::Clouds;
+use leader::{Candidate, Leadership};
+use sources::Sources;
+use worker::Context;
+
+/// Time for the work under way to end on shutdown; every request has a shorter limit of its own.
+const DRAIN: Duration = Duration::from_secs(15);
+/// Pause between two looks at a kubeconfig that is not there yet.
+const LOOK: Duration = Duration::from_secs(2);
+/// Time the election has for a turn of its loop before `/livez` says that it is stuck.
+const ELECTION_STUCK: Duration = Duration::from_secs(60);
+
+/// Settings that cannot work together with what this machine offers: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unusable(String);
+
+/// Runs until SIGTERM or SIGINT; a second signal ends it at once.
+pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    let settings = Arc::new(settings);
+    let mut signals = Signals::new()?;
+    let metrics = Metrics::new(&settings.leader_election.lease_name, VERSION, REVISION);
+    let health = Health::default();
+    let _admin = admin(&settings, &health, &metrics)?;
+    let access = tokio::select! {
+        access = access(&settings, &health) => access?,
+        () = signals.next() => return Ok(()),
+    };
+    let mut watches = JoinSet::new();
+    let sources = Sources::start(&settings, access.as_ref(), &health, &mut watches)?;
+    let (stop_lease, lease_stopped) = watch::channel(false);
+    let (leadership, mut election) = elect(&settings, access.as_ref(), &health, &metrics, lease_stopped)?;
+    let clouds = Arc::new(Clouds::new(Arc::clone(&settings), &metrics));
+    watches.spawn(Arc::clone(&clouds).follow());
+    let (stop, stopped) = watch::channel(false);
+    let context = Context { settings, sources, leadership, clouds, metrics };
+    let mut work = tokio::spawn(supervisor::run(context, health.clone(), stopped));
+    info!(version = VERSION, "running");
+
+    let defect = |task: &str| Err(anyhow!("{task} ended by itself, which is a defect of the agent"));
+    let ended = tokio::select! {
+        () = signals.next() => Ok(()),
+        _ = &mut work => defect("the work"),
+        Some(_) = watches.join_next() => defect("a watch"),
+        _ = &mut election => defect("the election"),
+    };
+    info!("stopping: the work first, the Lease last");
+    health.begin_shutdown();
+    let _ = stop.send(true);
+    let down = async {
+        if !work.is_finished() && tokio::time::timeout(DRAIN, &mut work).await.is_err() {
+            warn!("the work has not ended within {DRAIN:?}; going on without it");
+        }
+        let _ = stop_lease.send(true);
+        if !election.is_finished() && tokio::time::timeout(DRAIN, &mut election).await.is_err() {
+            warn!("the Lease was not released within {DRAIN:?}; it expires");
+        }
+    };
+    tokio::select! {
+        () = down => ended,
+        () = signals.next() => bail!("ended at once by a second signal"),
+    }
+}
+
+/// The admin server, bound before anything else starts, so that a port in use is said at once.
+fn admin(settings: &Settings, health: &Health, metrics: &Metrics) -> anyhow::Result<AdminServer> {
+    let address = |path: &str, text: &str| -> anyhow::Result<SocketAddr> {
+        text.parse().with_context(|| format!("{path}: `{text}` is no address with a port"))
+    };
+    let server = &settings.server;
+    let main = address("server.bindAddress", &server.bind_address)?;
+    let second = Some(server.metrics_bind_address.as_str()).filter(|text| !text.is_empty());
+    let second = second.map(|text| address("server.metricsBindAddress", text)).transpose()?;
+    let started = AdminServer::start(main, second, Routes::new(health.clone(), metrics.clone(), Vec::new()))?;
+    for address in started.addresses() {
+        info!(%address, "admin server listens");
+    }
+    Ok(started)
+}
+
+/// The way to the API server. A kubeconfig that is named and not there yet, or half written, is waited for; none at
+/// all is fine where nodes come from a file.
+async fn access(settings: &Settings, health: &Health) -> anyhow::Result<Option<Access>> {
+    let gate = health.gate("kubeconfig", "not read yet");
+    let mut said = String::new();
+    loop {
+        match client::find(settings).await {
+            Ok(Some(access)) => {
+                info!(origin = access.origin, server = %access.config.cluster_url, "using Kubernetes");
+                gate.ok();
+                return Ok(Some(access));
+            }
+            Ok(None) if settings.nodes.source == NodeSource::Kubernetes => bail!(Unusable(
+                "nodes.source is Kubernetes, but there is no kubeconfig (setting `kubeconfig`, $KUBECONFIG, a pod's \
+                 service account, /etc/shoot-exposure-agent/kubeconfig); set one, or set nodes.source to File"
+                    .to_owned()
+            )),
+            Ok(None) => {
+                standalone(settings)?;
+                gate.ok();
+                return Ok(None);
+            }
+            Err(error) => {
+                let problem = format!("{:#}", anyhow!(error));
+                if problem != said {
+                    warn!(problem, "waiting for a usable kubeconfig");
+                    gate.fail(&problem);
+                    said = problem;
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        }
+    }
+}
+
+/// Without Kubernetes nobody else can say where the balancer lives: everything that is missing, at once.
+fn standalone(settings: &Settings) -> Result<(), Unusable> {
+    let stackit = &settings.stackit;
+    let missing: Vec<&str> = [
+        ("exposure.name", &settings.exposure.name),
+        ("stackit.region", &stackit.region),
+        ("stackit.networkID", &stackit.network_id),
+        ("stackit.technicalID", &stackit.technical_id),
+    ]
+    .into_iter()
+    .filter(|(_, value)| value.is_empty())
+    .map(|(path, _)| path)
+    .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Unusable(format!("without a Kubernetes API these must be set: {}", missing.join(", "))))
+}
+
+/// The election, or leadership without end where it is off.
+fn elect(
+    settings: &Settings,
+    access: Option<&Access>,
+    health: &Health,
+    metrics: &Metrics,
+    stopped: watch::Receiver<bool>,
+) -> anyhow::Result<(watch::Receiver<Leadership>, JoinHandle<()>)> {
+    let wish = &settings.leader_election;
+    let (tell, leadership) = watch::channel(None);
+    let Some(access) = access.filter(|_| wish.enabled) else {
+        info!("the election is off; the balancer's version alone guards against a second writer");
+        metrics.set_leader(true);
+        let _ = tell.send(Some(Moment(Duration::MAX)));
+        return Ok((leadership, tokio::spawn(stay(stopped, tell))));
+    };
+    let candidate = Candidate {
+        client: access.client()?,
+        namespace: wish.lease_namespace.clone(),
+        name: wish.lease_name.clone(),
+        identity: format!("{}_{:08x}", node_name(settings), rand::random::<u32>()),
+        timings: Timings {
+            lease_duration: wish.lease_duration,
+            renew_deadline: wish.renew_deadline,
+            retry_period: wish.retry_period,
+        },
+        check: health.gate("election", "the Lease has not been read yet"),
+        progress: health.progress("election", ELECTION_STUCK),
+        metrics: metrics.clone(),
+    };
+    Ok((leadership, tokio::spawn(leader::run(candidate, tell, stopped))))
+}
+
+/// Keeps leadership told until the end.
+async fn stay(mut stopped: watch::Receiver<bool>, tell: watch::Sender<Leadership>) {
+    let _ = stopped.wait_for(|stop| *stop).await;
+    let _ = tell.send(None);
+}
+
+/// This node's name: the setting, `$NODE_NAME`, the hostname.
+fn node_name(settings: &Settings) -> String {
+    let set = Some(settings.node_name.clone()).filter(|name| !name.is_empty());
+    let environment = || std::env::var("NODE_NAME").ok().filter(|name| !name.is_empty());
+    let hostname = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    set.or_else(environment).or_else(hostname).unwrap_or_else(|| "unknown".to_owned())
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("listening for signals");
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

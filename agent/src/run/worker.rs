@@ -1,0 +1,346 @@
+//! One exposure's owner: it makes a pass after every change and starts the steps that the pass names.
+//!
+//! Three lanes, each with at most one request under way: the balancer, the object, its status. None waits for
+//! another. What an answer brings goes into the memory, and the next pass starts from there.
+
+mod lanes;
+mod notes;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use decide::Moment;
+use decide::exposure::{ExposureView, Facts};
+use decide::health::{Verdict, verdict};
+use decide::leader::older;
+use decide::pass::{CloudStep, Memory, ObjectStep, Pass, Situation, pass};
+use decide::settings::Settings;
+use tokio::sync::watch;
+
+use super::clouds::Clouds;
+use super::leader::Leadership;
+use super::sources::Sources;
+use crate::admin::{Metrics, Progress};
+use crate::cloud::carry_out::Carried;
+use crate::cluster::ApiFailure;
+use crate::cluster::exposures::Exposed;
+use crate::cluster::facts;
+use crate::host::clock;
+use lanes::Lanes;
+use notes::Notes;
+
+/// A worker that nothing happens to looks up this often.
+const LOOK_UP: Duration = Duration::from_secs(30);
+
+/// What every worker looks at; cheap to clone.
+#[derive(Clone)]
+pub struct Context {
+    /// The settings.
+    pub settings: Arc<Settings>,
+    /// Nodes, exposures and facts.
+    pub sources: Sources,
+    /// Until when this agent leads.
+    pub leadership: watch::Receiver<Leadership>,
+    /// The way to STACKIT.
+    pub clouds: Arc<Clouds>,
+    /// The numbers.
+    pub metrics: Metrics,
+}
+
+/// The owner of one exposure.
+pub struct Worker {
+    name: String,
+    context: Context,
+    progress: Progress,
+    memory: Memory,
+    led: bool,
+    /// The object as answered to our last write, where the watch has not caught up.
+    written: Option<Exposed>,
+    /// When the object and status lanes may try again after a failure.
+    object_retry: Retry,
+    status_retry: Retry,
+    notes: Notes,
+}
+
+/// A lane of writes to Kubernetes that backs off after failures.
+#[derive(Default)]
+struct Retry {
+    failures: u32,
+    not_before: Moment,
+}
+
+/// What happened.
+enum Event {
+    Changed,
+    Credentials,
+    Cloud(CloudStep, Carried),
+    Object(ObjectStep, Result<Exposed, ApiFailure>),
+    Status(Result<Exposed, ApiFailure>),
+    Created(Result<Exposed, ApiFailure>),
+    Stop,
+}
+
+impl Worker {
+    /// The owner of the exposure of this name; its object may come and go.
+    pub fn new(name: String, context: Context, progress: Progress) -> Self {
+        let notes = Notes::new(name.clone(), context.metrics.clone());
+        Self {
+            name,
+            context,
+            progress,
+            memory: Memory::default(),
+            led: false,
+            written: None,
+            object_retry: Retry::default(),
+            status_retry: Retry::default(),
+            notes,
+        }
+    }
+
+    /// Works until `stop` turns true, and then until what is under way has ended.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let mut lanes = Lanes::default();
+        let mut sources = self.context.sources.clone();
+        let mut leadership = self.context.leadership.clone();
+        let mut credentials = self.context.clouds.changes();
+        loop {
+            let wake = if *stop.borrow() { None } else { self.turn(&mut lanes) };
+            if *stop.borrow() && lanes.idle() {
+                return;
+            }
+            self.progress.beat();
+            let event = tokio::select! {
+                event = lanes.next() => event,
+                () = sources.changed() => Event::Changed,
+                () = changed(&mut leadership) => Event::Changed,
+                () = changed(&mut credentials) => Event::Credentials,
+                () = sleep_until(wake) => Event::Changed,
+                _ = stop.changed() => Event::Stop,
+            };
+            self.learn(event);
+        }
+    }
+
+    /// One pass, and the steps it names started on the lanes that are free. When to look again, if nothing happens.
+    fn turn(&mut self, lanes: &mut Lanes) -> Option<Moment> {
+        let now = clock::now();
+        let leads_until = self.context.leadership.borrow().filter(|until| now < *until);
+        if self.led != leads_until.is_some() {
+            self.led = leads_until.is_some();
+            // What a former leader remembers may be old: a new one reads first.
+            self.memory = if self.led { Memory::new_leader(now) } else { Memory::default() };
+        }
+        let object = self.object();
+        if object.is_none() && self.context.sources.exposures.is_some() {
+            self.notes.absent();
+            return self.create(lanes, now);
+        }
+        let view = object.as_ref().map_or_else(|| self.standalone(), |object| object.view.clone());
+        let verdicts = self.verdicts();
+        let facts = self.facts();
+        let pass = pass(&Situation {
+            now,
+            wall: clock::wall(),
+            settings: &self.context.settings,
+            leads_until,
+            verdicts: verdicts.as_deref(),
+            view: &view,
+            has_object: object.is_some(),
+            facts: &facts,
+            memory: &self.memory,
+        });
+        self.notes.pass(&pass, verdicts.as_deref(), &self.memory, leads_until.is_some());
+        self.start(&pass, object, lanes, now)
+    }
+
+    fn start(&mut self, pass: &Pass, object: Option<Exposed>, lanes: &mut Lanes, now: Moment) -> Option<Moment> {
+        let mut wake = pass.wake;
+        let mut at = |moment: Moment| wake = Some(wake.map_or(moment, |earlier: Moment| earlier.min(moment)));
+        if let (Some(step), Some(identity), true) = (&pass.cloud, &pass.identity, lanes.cloud_idle()) {
+            self.notes.sending(step, now);
+            let exposures = self.context.sources.exposures.as_ref().map(|(exposures, _)| exposures.clone());
+            lanes.start_cloud(step.clone(), identity.clone(), &self.context.clouds, exposures, object.as_ref());
+        }
+        let (Some((exposures, _)), Some(object)) = (&self.context.sources.exposures, object) else { return wake };
+        if let (Some(step), true) = (&pass.object, lanes.object_idle()) {
+            if now >= self.object_retry.not_before {
+                lanes.start_object(step.clone(), exposures.clone(), object.clone());
+            } else {
+                at(self.object_retry.not_before);
+            }
+        }
+        if let (Some(report), true) = (&pass.report, lanes.status_idle()) {
+            if now >= self.status_retry.not_before {
+                lanes.start_status(report.clone(), exposures.clone(), object);
+            } else {
+                at(self.status_retry.not_before);
+            }
+        }
+        wake
+    }
+
+    /// Makes the object, where the settings allow it and it has a first endpoint.
+    fn create(&mut self, lanes: &mut Lanes, now: Moment) -> Option<Moment> {
+        let settings = &self.context.settings;
+        let (exposures, watched) = self.context.sources.exposures.as_ref()?;
+        let wanted = settings.exposure.create_if_missing && settings.exposure.name == self.name && self.led;
+        if !wanted || !watched.borrow().listed || !lanes.object_idle() {
+            return None;
+        }
+        if now < self.object_retry.not_before {
+            return Some(self.object_retry.not_before);
+        }
+        let choice = decide::endpoints::choose(&self.verdicts()?, &decide::endpoints::LastGood::default());
+        let endpoints = decide::pass::spec_endpoints(&choice);
+        if !endpoints.is_empty() {
+            lanes.start_create(exposures.clone(), settings.exposure.clone(), endpoints);
+        }
+        None
+    }
+
+    fn learn(&mut self, event: Event) {
+        let now = clock::now();
+        let resync = self.context.settings.load_balancer.resync;
+        match event {
+            Event::Changed | Event::Stop => {}
+            // What failed for want of a credential may work now.
+            Event::Credentials => self.memory.try_again(now),
+            Event::Cloud(step, carried) => {
+                self.notes.carried(&step, &carried, now);
+                match carried {
+                    Carried::Read(Ok(observed)) => self.memory.read(observed, now, resync, rand::random()),
+                    Carried::Read(Err(fault)) => self.memory.read_failed(fault, now, rand::random()),
+                    Carried::Written { result: Ok(observed), .. } => {
+                        self.memory.written(observed, now, resync, rand::random());
+                    }
+                    Carried::Written { result: Err(fault), targets } => {
+                        self.memory.write_failed(fault, targets, now, rand::random());
+                    }
+                    Carried::Deleted(Ok(())) => self.memory.deleted(now),
+                    Carried::Deleted(Err(fault)) => {
+                        self.memory.write_failed(fault, std::collections::BTreeSet::new(), now, rand::random());
+                    }
+                }
+            }
+            Event::Object(step, result) => {
+                if let (ObjectStep::StripOperation, Ok(_)) = (&step, &result) {
+                    // Somebody asked: look at the balancer afresh, and let the answer be a new one.
+                    self.memory.must_read = true;
+                    self.memory.refresh = true;
+                    self.memory.try_again(now);
+                }
+                let what = notes::object_step(&step);
+                self.object_retry.answered(&result, what, now);
+                self.take(result);
+            }
+            Event::Created(result) => {
+                self.object_retry.answered(&result, "creating the SelfHostedShootExposure", now);
+                self.take(result);
+            }
+            Event::Status(result) => {
+                self.status_retry.answered(&result, "writing the status", now);
+                self.memory.status_failed = result.is_err();
+                if let Ok(object) = &result
+                    && object.view.status.operation.as_ref().is_some_and(|last| last.state == "Succeeded")
+                {
+                    self.memory.refresh = false;
+                }
+                self.take(result);
+            }
+        }
+    }
+
+    fn take(&mut self, result: Result<Exposed, ApiFailure>) {
+        if let Ok(object) = result {
+            self.written = Some(object);
+        }
+    }
+
+    /// The object: what the watch shows, or the answer to our last write where that is newer.
+    fn object(&mut self) -> Option<Exposed> {
+        let (_, watched) = self.context.sources.exposures.as_ref()?;
+        let seen = watched.borrow().items.get(&self.name).cloned();
+        let Some(seen) = seen else {
+            self.written = None;
+            return None;
+        };
+        if let Some(written) = &self.written {
+            let same = written.view.uid == seen.view.uid;
+            if same && older(&seen.resource_version, &written.resource_version) {
+                return self.written.clone();
+            }
+            if !same {
+                // Another object of the same name: nothing that was remembered is about it.
+                self.memory = Memory::default();
+                self.led = false;
+            }
+            self.written = None;
+        }
+        Some(seen)
+    }
+
+    /// The exposure that the settings describe, where there is no Kubernetes.
+    fn standalone(&self) -> ExposureView {
+        let wish = &self.context.settings.exposure;
+        ExposureView {
+            name: wish.name.clone(),
+            kind: wish.r#type.clone(),
+            port: wish.port.into(),
+            finalizer: true,
+            ..ExposureView::default()
+        }
+    }
+
+    fn verdicts(&self) -> Option<Vec<Verdict>> {
+        let nodes = self.context.sources.nodes.borrow();
+        let health = &self.context.settings.health;
+        nodes.listed.then(|| nodes.items.values().map(|node| verdict(node, health)).collect())
+    }
+
+    fn facts(&self) -> Facts {
+        let project = self.context.clouds.project_id();
+        let context = &self.context;
+        facts::gather(
+            &context.settings,
+            &context.sources.clusters.borrow(),
+            &context.sources.infrastructures.borrow(),
+            project,
+        )
+    }
+}
+
+impl Retry {
+    const FIRST: Duration = Duration::from_millis(200);
+    const MOST: Duration = Duration::from_secs(10);
+
+    fn answered(&mut self, result: &Result<Exposed, ApiFailure>, what: &str, now: Moment) {
+        match result {
+            Ok(_) => *self = Self::default(),
+            Err(failure) => {
+                self.failures = self.failures.saturating_add(1);
+                let pause = Self::FIRST.saturating_mul(1 << self.failures.min(6)).min(Self::MOST);
+                let conflict = matches!(failure, ApiFailure::Conflict | ApiFailure::NotFound);
+                // Losing a race is normal: the watch brings what the next try is computed from.
+                if conflict && self.failures < 5 {
+                    tracing::debug!(what, %failure, "trying again");
+                } else if self.failures.is_power_of_two() {
+                    tracing::warn!(what, %failure, failures = self.failures, "failed; trying again");
+                }
+                self.not_before = now + pause;
+            }
+        }
+    }
+}
+
+/// Somebody has something new; the end of that task is noticed elsewhere.
+async fn changed<T>(news: &mut watch::Receiver<T>) {
+    if news.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// A worker looks up now and then even when nothing happens, so that its silence means something.
+async fn sleep_until(wake: Option<Moment>) {
+    let latest = clock::now() + LOOK_UP;
+    clock::sleep_until(wake.map_or(latest, |moment| moment.min(latest))).await;
+}
