@@ -1,1 +1,12 @@
-//! x
+//! What the tests of the shoot exposure agent stand on: a real control plane, a STACKIT emulator, the agent as a
+//! process, and ways to wait for conditions instead of sleeping.
+//!
+//! Deliberately not here: mocks of our own code. Everything is driven from outside, over its real protocol.
+
+pub mod agent;
+pub mod control_plane;
+pub mod emulator;
+pub mod fixture;
+pub mod process;
+pub mod wait;
+pub mod world;

@@ -14,8 +14,8 @@ use uuid::{Uuid, Version};
 
 use super::federation::{FederatedToken, Federation};
 use super::key::ServiceAccountKey;
-use super::secret::Secret;
 use super::token::Source;
+use crate::host::secret::Secret;
 
 const PROJECT_ID: &str = "project-id";
 const KEY: &str = "serviceaccount.json";
@@ -88,7 +88,7 @@ fn assemble(
         (None, Some(token), Some(config)) => {
             let token = match origin {
                 Origin::Directory(directory) => FederatedToken::File(directory.join(TOKEN)),
-                Origin::Secret(_) => FederatedToken::Value(Secret::new(String::from_utf8_lossy(token))),
+                Origin::Secret(_) => FederatedToken::Value(Secret::new(String::from_utf8_lossy(token).into_owned())),
             };
             match Federation::parse(config, token) {
                 Ok(federation) => Some(Source::Federation { federation, endpoint }),

@@ -15,8 +15,8 @@ use uuid::Uuid;
 
 use super::fault;
 use super::http::{Answer, Body, Call, Http};
-use super::secret::Secret;
 use super::token::Source;
+use crate::host::secret::Secret;
 
 /// How long a token is taken to live that says nothing about it, or that was stale when it came.
 const LIFE_UNKNOWN: Duration = Duration::from_mins(1);
@@ -102,7 +102,7 @@ fn granted(answer: &Answer, now: SystemTime) -> Result<Granted, &'static str> {
         Value::String(seconds) => seconds.parse().ok(),
         seconds => seconds.as_u64(),
     });
-    Ok(Granted { token: Secret::new(token), life: life(token, expires_in, now) })
+    Ok(Granted { token: Secret::new(token.to_owned()), life: life(token, expires_in, now) })
 }
 
 /// How long a token lives: by its own `exp`, else by what came with it.

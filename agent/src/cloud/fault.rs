@@ -129,7 +129,6 @@ fn cut(text: &str, limit: usize) -> String {
 /// An error with its causes, innermost last, without URLs, and with a hint where one helps.
 pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut parts: Vec<String> = Vec::new();
-    let mut unknown_issuer = false;
     let mut next = Some(error);
     while let Some(error) = next {
         // What reqwest prints of itself is the URL.
@@ -139,24 +138,26 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
                 parts.push(text);
             }
         }
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()).or_else(|| error.downcast_ref());
-        unknown_issuer |= matches!(
-            tls,
-            Some(rustls::Error::InvalidCertificate(
-                rustls::CertificateError::UnknownIssuer | rustls::CertificateError::BadSignature
-            ))
-        );
         next = error.source();
     }
     if parts.is_empty() {
         parts.push(error.to_string());
     }
     let mut text = parts.join(": ");
-    if unknown_issuer {
+    if unknown_issuer(error) {
         text.push_str("; is its CA missing from stackit.caBundle?");
     }
     text
+}
+
+/// Whether a certificate was refused for its authority. An `io::Error` leaves what it wraps out of its `source`.
+fn unknown_issuer(error: &(dyn Error + 'static)) -> bool {
+    use rustls::CertificateError::{BadSignature, UnknownIssuer};
+    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+        return matches!(tls, rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature));
+    }
+    let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    wrapped.is_some_and(|wrapped| unknown_issuer(wrapped)) || error.source().is_some_and(unknown_issuer)
 }
 
 /// `Retry-After`: seconds, or the date of the end of the wait.

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
-use super::http::endpoint;
-use super::secret::Secret;
+use super::setup::endpoint;
+use crate::host::secret::Secret;
 
 /// Where a federated token is exchanged, unless the settings or the configuration name another place.
 pub const DEFAULT_TOKEN_ENDPOINT: &str = "https://accounts.stackit.cloud/oauth/v2/token";
@@ -50,7 +50,7 @@ impl FederatedToken {
                 Self::Value(_) => "the token is empty".to_owned(),
             });
         }
-        Ok(Secret::new(token))
+        Ok(Secret::new(token.to_owned()))
     }
 }
 

@@ -13,8 +13,8 @@ use ring::signature::{RSA_PKCS1_SHA512, RsaKeyPair};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::http::endpoint;
-use super::secret::Secret;
+use super::setup::endpoint;
+use crate::host::secret::Secret;
 
 /// Where a key is exchanged for a token, unless the settings or the key name another place.
 pub const DEFAULT_TOKEN_ENDPOINT: &str = "https://service-account.api.stackit.cloud/token";

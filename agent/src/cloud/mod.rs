@@ -5,7 +5,8 @@
 //!
 //! | module | noun |
 //! |---|---|
-//! | [`http`] | one request: clients, roots, deadlines, size limits, request ids, the [`Observer`] of the metrics |
+//! | [`setup`] | endpoints and certificate authorities, checked before the first request |
+//! | [`http`] | one request: clients, deadlines, size limits, request ids, the [`Observer`] of the metrics |
 //! | `fault` | what an answer or its absence means, as a [`Fault`] |
 //! | `wire` | JSON to [`Observed`] and [`LoadBalancer`] to JSON: the one place to touch for another managed field |
 //! | [`rest`] | [`Rest`]: the load balancer API, version 2 |
@@ -29,14 +30,14 @@ pub mod federation;
 pub mod http;
 pub mod key;
 pub mod rest;
-mod secret;
+pub mod setup;
 pub mod token;
 mod wire;
 
 pub use credentials::Credentials;
-pub use http::{CaBundle, Observer};
+pub use http::Observer;
 pub use rest::{Place, Rest};
-pub use secret::Secret;
+pub use setup::{CaBundle, SetupError};
 pub use token::{Source, Tokens};
 
 /// The load balancers of one project and region.

@@ -10,7 +10,8 @@ use reqwest::Url;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::http::{Answer, Body, CaBundle, Call, Http, Observer, Purpose, SetupError, endpoint};
+use super::http::{Answer, Body, Call, Http, Observer, Purpose};
+use super::setup::{CaBundle, SetupError, endpoint};
 use super::token::Tokens;
 use super::{LoadBalancers, fault, wire};
 

@@ -17,10 +17,11 @@ use tokio::time::{Instant, timeout_at};
 
 use super::exchange::{Granted, exchange};
 use super::federation::Federation;
-use super::http::{CaBundle, Http, Observer, Purpose, SetupError, endpoint};
+use super::http::{Http, Observer, Purpose};
 use super::key::ServiceAccountKey;
-use super::secret::Secret;
+use super::setup::{CaBundle, SetupError, endpoint};
 use super::{federation, key};
+use crate::host::secret::Secret;
 
 /// A token is not used in the last seconds of its life: it would expire on the way.
 const LEEWAY: Duration = Duration::from_secs(5);

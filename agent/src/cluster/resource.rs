@@ -54,15 +54,15 @@ pub struct SelfHostedShootExposureSpec {
     /// The type of the exposure, such as `stackit`.
     pub r#type: String,
     /// The extension class: `garden`, `seed` or `shoot`; absent means `shoot`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "immutable_string")]
     pub class: Option<String>,
     /// Configuration of the provider.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "any_object")]
     pub provider_config: Option<Value>,
     /// The Secret with the cloud credentials; set for managed infrastructure only.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "object_reference")]
     pub credentials_ref: Option<ObjectReference>,
     /// The port on which the balancer listens and the API servers serve.
@@ -95,25 +95,25 @@ pub struct NodeAddress {
 #[serde(rename_all = "camelCase", default)]
 pub struct ObjectReference {
     /// API version.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_version: Option<String>,
     /// Kind.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// Namespace.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// Name.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// UID.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
     /// Resource version.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource_version: Option<String>,
     /// Path of a field inside the object.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field_path: Option<String>,
 }
 
@@ -122,29 +122,29 @@ pub struct ObjectReference {
 #[serde(rename_all = "camelCase")]
 pub struct SelfHostedShootExposureStatus {
     /// Conditions.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conditions: Option<Vec<Condition>>,
     /// Where clients reach the control plane.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress: Option<Vec<Ingress>>,
     /// The last error; absent while there is none.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<LastError>,
     /// The last operation.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_operation: Option<LastOperation>,
     /// The generation that was last worked on to an end.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// What the provider keeps.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "any_object")]
     pub provider_status: Option<Value>,
     /// Resources that the state refers to.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Vec<NamedResourceReference>>,
     /// State for a migration.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "any_object")]
     pub state: Option<Value>,
 }
@@ -166,7 +166,7 @@ pub struct Condition {
     /// Why, for people.
     pub message: String,
     /// Error codes.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub codes: Option<Vec<String>>,
 }
 
@@ -175,16 +175,16 @@ pub struct Condition {
 #[serde(rename_all = "camelCase")]
 pub struct Ingress {
     /// The address.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip: Option<String>,
     /// The host name.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
     /// `VIP` or `Proxy`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip_mode: Option<String>,
     /// The state of single ports.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "port_statuses")]
     pub ports: Option<Vec<PortStatus>>,
 }
@@ -223,13 +223,13 @@ pub struct LastError {
     /// What went wrong, for people.
     pub description: String,
     /// The task that failed.
-    #[serde(rename = "taskID", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "taskID", default, skip_serializing_if = "Option::is_none")]
     pub task_id: Option<String>,
     /// Error codes.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub codes: Option<Vec<String>>,
     /// When it was last written.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_update_time: Option<Time>,
 }
 
@@ -253,7 +253,7 @@ pub struct CrossVersionObjectReference {
     /// Name.
     pub name: String,
     /// API version.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_version: Option<String>,
 }
 

@@ -1,6 +1,7 @@
 //! The inventory of public addresses (floating IPs) of all projects.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 
 use ipnet::Ipv4Net;
@@ -38,10 +39,9 @@ impl Addresses {
         for _ in 0..hosts {
             let candidate = self.pool.hosts().nth(self.next % hosts).map(IpAddr::V4)?;
             self.next += 1;
-            if !self.known.contains_key(&candidate) {
+            if let Entry::Vacant(free) = self.known.entry(candidate) {
                 let used_by = Some(balancer.to_owned());
-                let entry = Address { address: candidate, project: project.to_owned(), used_by, kept: false };
-                self.known.insert(candidate, entry);
+                free.insert(Address { address: candidate, project: project.to_owned(), used_by, kept: false });
                 return Some(candidate);
             }
         }

@@ -17,6 +17,9 @@ use super::switches::Switches;
 use super::{controller, write};
 
 /// A cheap clone of access to one emulator; usable from any task.
+///
+/// Closures given to `set_switches`, `edit` and `with_journal` hold the emulator's lock: they must not use the handle
+/// themselves. The level of `wait_for` may.
 #[derive(Clone, Debug)]
 pub struct Handle {
     shared: Arc<Shared>,

@@ -12,24 +12,24 @@ use serde_json::{Value, json};
 use tests::emulator::{Emulator, Handle, KeyOptions, Options, Profile};
 
 /// Longer than anything takes, shorter than patience.
-pub const SOON: Duration = Duration::from_secs(5);
+pub(crate) const SOON: Duration = Duration::from_secs(5);
 
-pub struct Cloud {
-    pub emulator: Emulator,
-    pub http: reqwest::Client,
-    pub token: String,
+pub(crate) struct Cloud {
+    pub(crate) emulator: Emulator,
+    pub(crate) http: reqwest::Client,
+    pub(crate) token: String,
 }
 
 /// Status and body; a body that is not JSON comes as a string.
-pub type Answer = (u16, Value);
+pub(crate) type Answer = (u16, Value);
 
 impl Cloud {
     /// The fastest emulator, and a token for it.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with(Options { profile: Profile::Instant, ..Options::default() }).await
     }
 
-    pub async fn with(options: Options) -> Self {
+    pub(crate) async fn with(options: Options) -> Self {
         let emulator = Emulator::start(options).await.unwrap();
         let key = emulator.service_account_key(&KeyOptions::default()).unwrap();
         let http = client();
@@ -41,64 +41,64 @@ impl Cloud {
     }
 
     /// The prefix of everything in the home project.
-    pub fn prefix(&self) -> String {
+    pub(crate) fn prefix(&self) -> String {
         format!("/v2/projects/{}/regions/{}", self.emulator.project(), self.emulator.region())
     }
 
     /// A request to a path below the prefix, with the token.
-    pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+    pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let url = format!("{}{}{path}", self.emulator.url(), self.prefix());
         self.http.request(method, url).bearer_auth(&self.token)
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         answer(self.request(Method::GET, path)).await
     }
 
-    pub async fn delete(&self, path: &str) -> Answer {
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
         answer(self.request(Method::DELETE, path)).await
     }
 
-    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
         answer(self.request(Method::POST, path).json(body)).await
     }
 
-    pub async fn put(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Answer {
         answer(self.request(Method::PUT, path).json(body)).await
     }
 
     /// POST of a balancer.
-    pub async fn create(&self, body: &Value) -> Answer {
+    pub(crate) async fn create(&self, body: &Value) -> Answer {
         self.post("/load-balancers", body).await
     }
 
     /// A balancer as it is once it is ready.
-    pub async fn ready(&self, body: &Value) -> Value {
+    pub(crate) async fn ready(&self, body: &Value) -> Value {
         let (status, answer) = self.create(body).await;
         assert_eq!(status, 200, "{answer}");
         self.until(body["name"].as_str().unwrap(), "STATUS_READY").await
     }
 
     /// Waits until a balancer has a status.
-    pub async fn until(&self, name: &str, status: &str) -> Value {
+    pub(crate) async fn until(&self, name: &str, status: &str) -> Value {
         let shows = |it: &Handle| it.balancer(name).is_some_and(|shown| shown["status"] == status);
         self.emulator.wait_for(shows, SOON).await.unwrap();
         self.emulator.balancer(name).unwrap()
     }
 
     /// Waits until a balancer is gone.
-    pub async fn until_gone(&self, name: &str) {
+    pub(crate) async fn until_gone(&self, name: &str) {
         self.emulator.wait_for(|it| it.balancer(name).is_none(), SOON).await.unwrap();
     }
 }
 
-pub fn client() -> reqwest::Client {
+pub(crate) fn client() -> reqwest::Client {
     // Every test tries to be first; the provider is the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap()
 }
 
-pub async fn answer(request: reqwest::RequestBuilder) -> Answer {
+pub(crate) async fn answer(request: reqwest::RequestBuilder) -> Answer {
     let response = request.send().await.unwrap();
     let status = response.status().as_u16();
     let text = response.text().await.unwrap();
@@ -107,7 +107,7 @@ pub async fn answer(request: reqwest::RequestBuilder) -> Answer {
 }
 
 /// A signed assertion for a key file; `changes` replace claims, and `alg` and `kid` of the header.
-pub fn assertion(key: &Value, changes: &Value) -> String {
+pub(crate) fn assertion(key: &Value, changes: &Value) -> String {
     let credentials = &key["credentials"];
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let pick = |name: &str, value: Value| if changes[name].is_null() { value } else { changes[name].clone() };
@@ -125,13 +125,13 @@ pub fn assertion(key: &Value, changes: &Value) -> String {
     format!("{input}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
 }
 
-pub async fn key_flow(http: &reqwest::Client, emulator: &Emulator, assertion: &str) -> Answer {
+pub(crate) async fn key_flow(http: &reqwest::Client, emulator: &Emulator, assertion: &str) -> Answer {
     let form = [("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"), ("assertion", assertion)];
     answer(http.post(emulator.token_url()).form(&form)).await
 }
 
 /// The smallest sensible balancer, with an ephemeral address.
-pub fn balancer(name: &str) -> Value {
+pub(crate) fn balancer(name: &str) -> Value {
     json!({
         "name": name,
         "planId": "p10",
@@ -145,7 +145,7 @@ pub fn balancer(name: &str) -> Value {
 }
 
 /// The same with changes merged in; `null` takes a field away.
-pub fn changed(body: &Value, changes: &Value) -> Value {
+pub(crate) fn changed(body: &Value, changes: &Value) -> Value {
     let mut result = body.clone();
     merge(&mut result, changes);
     result
@@ -166,7 +166,7 @@ fn merge(target: &mut Value, changes: &Value) {
 }
 
 /// The body of a PUT that keeps what was read: no name on listeners, no address beside the flag.
-pub fn echo(shown: &Value) -> Value {
+pub(crate) fn echo(shown: &Value) -> Value {
     let mut body = shown.clone();
     let fields = body.as_object_mut().unwrap();
     for read_only in

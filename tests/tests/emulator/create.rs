@@ -150,12 +150,12 @@ async fn f9_f11_time_can_be_skipped_and_addresses_can_run_out() {
     };
     let cloud = Cloud::with(options).await;
     cloud.create(&balancer("lb1")).await;
-    cloud.emulator.advance(Duration::from_secs(60));
+    cloud.emulator.advance(Duration::from_mins(1));
     assert_eq!(cloud.emulator.balancer("lb1").unwrap()["status"], "STATUS_PENDING");
-    cloud.emulator.advance(Duration::from_secs(60));
+    cloud.emulator.advance(Duration::from_mins(1));
     assert_eq!(cloud.emulator.balancer("lb1").unwrap()["status"], "STATUS_READY");
     cloud.create(&balancer("lb2")).await;
-    cloud.emulator.advance(Duration::from_secs(120));
+    cloud.emulator.advance(Duration::from_mins(2));
     let shown = cloud.emulator.balancer("lb2").unwrap();
     assert_eq!(shown["errors"][0]["type"], "TYPE_IP_EXHAUSTED");
     cloud.emulator.wait_for(|it| it.count("POST", "/load-balancers") == 2, SOON).await.unwrap();

@@ -1,0 +1,320 @@
+//! A whole self-hosted shoot on loopback: API server and etcd, the STACKIT emulator, Gardener's objects, and as many
+//! agents as a test wants. Every agent talks as its ServiceAccount, with the rights of `config/rbac.yaml` and no more.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::core::GroupVersionKind;
+use kube::{Client, ResourceExt};
+use serde_json::{Value, json};
+
+use crate::agent::{self, Agent, merge};
+use crate::control_plane::users::{ADMIN, AGENT};
+use crate::control_plane::{ControlPlane, objects};
+use crate::emulator::{Emulator, KeyOptions, Options};
+use crate::fixture;
+use crate::process::Folder;
+use crate::wait::until;
+
+/// Name of shoot, exposure and infrastructure.
+pub const SHOOT: &str = "root";
+/// The shoot's technical ID.
+pub const TECHNICAL_ID: &str = "shoot--garden--root";
+/// The balancer's name.
+pub const BALANCER: &str = "shoot--garden--root-exp-root";
+/// The network of the nodes.
+pub const NETWORK: &str = "5f2b1c3d-9a4e-4b6f-8c7d-0123456789ab";
+/// Long enough for everything that has to happen, short enough to fail.
+pub const SOON: Duration = Duration::from_secs(20);
+
+/// The shoot.
+pub struct World {
+    /// API server and etcd.
+    pub control_plane: ControlPlane,
+    /// STACKIT.
+    pub emulator: Emulator,
+    /// A client that may do everything.
+    pub admin: Client,
+    folder: Folder,
+}
+
+impl World {
+    /// Three ready nodes `cp-0` to `cp-2` at `10.0.0.10` to `10.0.0.12`, Gardener's objects, an exposure; no agent yet.
+    pub async fn start() -> Result<Self> {
+        let world = Self::without_exposure().await?;
+        world.create_exposure(json!({})).await?;
+        Ok(world)
+    }
+
+    /// As [`World::start`], without the exposure.
+    pub async fn without_exposure() -> Result<Self> {
+        let (control_plane, emulator) = tokio::join!(ControlPlane::start(), Emulator::start(Options::default()));
+        let (control_plane, emulator) = (control_plane?, emulator?);
+        let admin = control_plane.client(&ADMIN).await?;
+        let folder = Folder::new("world")?;
+        let crd = agent::run(&["manifest", "crd"])?;
+        ensure!(crd.status.success(), "manifest crd: {}", String::from_utf8_lossy(&crd.stderr));
+        let crd = String::from_utf8(crd.stdout)?;
+        let rbac = std::fs::read_to_string(repository("config/rbac.yaml"))?;
+        control_plane.apply(&[crd.as_str(), GARDENER_CRDS, &rbac]).await?;
+        for kind in ["selfhostedshootexposures", "clusters", "infrastructures"] {
+            objects::established(&admin, &format!("{kind}.extensions.gardener.cloud")).await?;
+        }
+        for (index, name) in ["cp-0", "cp-1", "cp-2"].into_iter().enumerate() {
+            let address = format!("10.0.0.{}", 10 + index);
+            fixture::node(name).internal_ip(&address).control_plane().create(&admin).await?;
+        }
+        let world = Self { control_plane, emulator, admin, folder };
+        world.gardener_objects().await?;
+        world.write_key(&world.emulator.service_account_key(&KeyOptions::default())?)?;
+        std::fs::write(world.credentials().join("project-id"), world.emulator.project())?;
+        Ok(world)
+    }
+
+    /// `Cluster` and `Infrastructure`, as Gardener leaves them on a control plane.
+    async fn gardener_objects(&self) -> Result<()> {
+        let cluster = json!({
+            "apiVersion": "extensions.gardener.cloud/v1alpha1", "kind": "Cluster",
+            "metadata": {"name": "kube-system"},
+            "spec": {
+                "cloudProfile": {"spec": {}},
+                "shoot": {"metadata": {"name": SHOOT}, "spec": {"region": "RegionOne"},
+                          "status": {"technicalID": TECHNICAL_ID}},
+            },
+        });
+        let infrastructure = json!({
+            "apiVersion": "extensions.gardener.cloud/v1alpha1", "kind": "Infrastructure",
+            "metadata": {"name": SHOOT, "namespace": "kube-system"},
+            "spec": {},
+        });
+        self.control_plane.apply(&[cluster.to_string(), infrastructure.to_string()]).await?;
+        let status = json!({"status": {"providerStatus": {"networks": {"id": NETWORK}}}});
+        let api = self.dynamic("Infrastructure");
+        api.patch_status(SHOOT, &PatchParams::default(), &Patch::Merge(&status)).await?;
+        Ok(())
+    }
+
+    /// Makes the exposure as gardenlet would, with `over` merged over it.
+    pub async fn create_exposure(&self, over: Value) -> Result<DynamicObject> {
+        let mut object = json!({
+            "apiVersion": "extensions.gardener.cloud/v1alpha1", "kind": "SelfHostedShootExposure",
+            "metadata": {"name": SHOOT, "namespace": "kube-system"},
+            "spec": {"type": "stackit", "port": 443, "endpoints": []},
+        });
+        merge(&mut object, over);
+        let object = serde_json::from_value(object)?;
+        self.exposures().create(&PostParams::default(), &object).await.context("creating the exposure")
+    }
+
+    /// An agent on the node `name`, with `over` merged over the settings that fit this world.
+    pub async fn agent(&self, name: &str, over: Value) -> Result<Agent> {
+        let mut settings = self.settings()?;
+        merge(&mut settings, over);
+        Agent::start(name, settings, &self.folder).await
+    }
+
+    /// The settings that fit this world.
+    pub fn settings(&self) -> Result<Value> {
+        Ok(json!({
+            "kubeconfig": self.control_plane.kubeconfig(&AGENT)?,
+            "stackit": {
+                "credentialsDirectory": self.credentials(),
+                "loadBalancerEndpoint": self.emulator.url(),
+            },
+        }))
+    }
+
+    /// An election that hands over within seconds.
+    pub fn quick_election() -> Value {
+        json!({"leaderElection": {"leaseDuration": "3s", "renewDeadline": "2s", "retryPeriod": "500ms"}})
+    }
+
+    /// The folder that is mounted as credentials.
+    pub fn credentials(&self) -> PathBuf {
+        let folder = self.folder.join("credentials");
+        // Exists already, or the next write says what is wrong.
+        let _ = std::fs::create_dir_all(&folder);
+        folder
+    }
+
+    /// Replaces the service account key.
+    pub fn write_key(&self, key: &Value) -> Result<()> {
+        let (new, file) = (self.credentials().join(".new"), self.credentials().join("serviceaccount.json"));
+        std::fs::write(&new, key.to_string())?;
+        std::fs::rename(new, file).context("replacing the key")
+    }
+
+    /// The exposures.
+    pub fn exposures(&self) -> Api<DynamicObject> {
+        self.dynamic("SelfHostedShootExposure")
+    }
+
+    /// A kind of `extensions.gardener.cloud` in kube-system.
+    pub fn dynamic(&self, kind: &str) -> Api<DynamicObject> {
+        let gvk = GroupVersionKind::gvk("extensions.gardener.cloud", "v1alpha1", kind);
+        Api::namespaced_with(self.admin.clone(), "kube-system", &ApiResource::from_gvk(&gvk))
+    }
+
+    /// The nodes.
+    pub fn nodes(&self) -> Api<Node> {
+        Api::all(self.admin.clone())
+    }
+
+    /// Who holds the Lease; empty while nobody does.
+    pub async fn holder(&self) -> Result<String> {
+        let leases: Api<Lease> = Api::namespaced(self.admin.clone(), "kube-system");
+        let lease = leases.get_opt("shoot-exposure-agent").await?;
+        Ok(lease.and_then(|lease| lease.spec?.holder_identity).unwrap_or_default())
+    }
+
+    /// Waits until an agent on this node holds the Lease.
+    pub async fn awaits_holder(&self, node: &str, deadline: Duration) -> Result<()> {
+        until(&format!("{node} to hold the Lease"), deadline, || async {
+            let holder = self.holder().await?;
+            ensure!(holder.starts_with(&format!("{node}_")), "held by `{holder}`");
+            Ok(())
+        })
+        .await
+    }
+
+    /// The targets of the balancer as `name ip`, sorted.
+    pub fn targets(&self) -> Vec<String> {
+        let Some(balancer) = self.emulator.balancer(BALANCER) else { return Vec::new() };
+        targets_of(&balancer)
+    }
+
+    /// Waits until the balancer has exactly the targets of these nodes.
+    pub async fn awaits_targets(&self, nodes: &[&str], deadline: Duration) -> Result<()> {
+        until(&format!("targets {nodes:?}"), deadline, || async {
+            let targets = self.targets();
+            let names: Vec<&str> = targets.iter().filter_map(|target| target.split(' ').next()).collect();
+            ensure!(names == nodes, "{targets:?}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// The exposure's status.
+    pub async fn status(&self) -> Result<Value> {
+        Ok(self.exposures().get(SHOOT).await?.data["status"].clone())
+    }
+
+    /// Waits until the exposure passes Gardener's six health checks; its status.
+    pub async fn awaits_success(&self, deadline: Duration) -> Result<Value> {
+        until("a healthy exposure", deadline, || async {
+            let object = self.exposures().get(SHOOT).await?;
+            healthy(&object)?;
+            Ok(object.data["status"].clone())
+        })
+        .await
+    }
+
+    /// Waits until `lastError` holds `text`; the status.
+    pub async fn awaits_error(&self, text: &str, deadline: Duration) -> Result<Value> {
+        until(&format!("lastError with {text:?}"), deadline, || async {
+            let status = self.status().await?;
+            let description = status["lastError"]["description"].as_str().unwrap_or_default();
+            ensure!(description.contains(text), "{status}");
+            Ok(status)
+        })
+        .await
+    }
+
+    /// Flips a node's condition `Ready`.
+    pub async fn set_ready(&self, node: &str, ready: bool) -> Result<()> {
+        fixture::set_ready(&self.admin, node, ready).await.map(drop)
+    }
+
+    /// Checks what must hold of everything that was ever sent to STACKIT.
+    pub fn check_invariants(&self) -> Result<()> {
+        let forbidden = self.emulator.forbidden_fields();
+        ensure!(forbidden.is_empty(), "forbidden fields were sent: {forbidden:?}");
+        for method in ["POST", "PUT"] {
+            for body in self.emulator.bodies(method, "/load-balancers") {
+                ensure!(!targets_of(&body).is_empty(), "{method} with an empty pool: {body}");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The targets in a balancer's JSON as `name ip`, sorted.
+pub fn targets_of(balancer: &Value) -> Vec<String> {
+    let pool = balancer["targetPools"].as_array().and_then(|pools| pools.iter().find(|p| p["name"] == "control-plane"));
+    let targets = pool.and_then(|pool| pool["targets"].as_array());
+    let text = |target: &Value, field: &str| target[field].as_str().unwrap_or_default().to_owned();
+    let mut targets: Vec<String> = targets
+        .map(|targets| targets.iter().map(|t| format!("{} {}", text(t, "displayName"), text(t, "ip"))).collect())
+        .unwrap_or_default();
+    targets.sort();
+    targets
+}
+
+/// Gardener's six checks of an extension object, in their order.
+pub fn healthy(object: &DynamicObject) -> Result<()> {
+    let status = &object.data["status"];
+    ensure!(status["lastError"].is_null(), "lastError: {}", status["lastError"]);
+    ensure!(
+        status["observedGeneration"].as_i64() == object.metadata.generation,
+        "observedGeneration {} of generation {:?}",
+        status["observedGeneration"],
+        object.metadata.generation
+    );
+    let annotations = object.annotations();
+    ensure!(!annotations.contains_key("gardener.cloud/operation"), "the operation annotation is still there");
+    let last = &status["lastOperation"];
+    ensure!(last.is_object(), "no lastOperation");
+    ensure!(last["state"] == "Succeeded", "lastOperation is {last}");
+    if let Some(asked) = annotations.get("gardener.cloud/timestamp") {
+        let asked: k8s_openapi::jiff::Timestamp = asked.parse().context("gardener.cloud/timestamp")?;
+        let updated: k8s_openapi::jiff::Timestamp =
+            last["lastUpdateTime"].as_str().unwrap_or_default().parse().context("lastUpdateTime")?;
+        ensure!(asked.as_second() <= updated.as_second(), "asked at {asked}, updated at {updated}");
+    }
+    let ingress = status["ingress"][0]["ip"].as_str().unwrap_or_default();
+    if ingress.parse::<IpAddr>().is_err() {
+        bail!("no ingress: {status}");
+    }
+    Ok(())
+}
+
+/// A file of this repository.
+pub fn repository(path: &str) -> PathBuf {
+    let tests = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().unwrap_or(tests).join(path)
+}
+
+/// The other kinds that are read, with as much of their schema as matters here.
+const GARDENER_CRDS: &str = r"
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: clusters.extensions.gardener.cloud}
+spec:
+  group: extensions.gardener.cloud
+  scope: Cluster
+  names: {kind: Cluster, listKind: ClusterList, plural: clusters, singular: cluster}
+  versions:
+  - name: v1alpha1
+    served: true
+    storage: true
+    schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+---
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: infrastructures.extensions.gardener.cloud}
+spec:
+  group: extensions.gardener.cloud
+  scope: Namespaced
+  names: {kind: Infrastructure, listKind: InfrastructureList, plural: infrastructures, singular: infrastructure}
+  versions:
+  - name: v1alpha1
+    served: true
+    storage: true
+    subresources: {status: {}}
+    schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+";

@@ -1,0 +1,12 @@
+//! The agent from outside: the real binary, a real API server and etcd, the STACKIT emulator.
+//!
+//! Every test has a control plane of its own, because Nodes are cluster-wide. Nothing sleeps: each step waits for a
+//! condition with a deadline.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
+
+mod api_server;
+mod cloud;
+mod election;
+mod endpoints;
+mod exposure;
+mod operator;
