@@ -78,7 +78,9 @@ pub fn gather(
     let cluster = clusters.items.get(CLUSTER);
     let infrastructure = cluster.and_then(|cluster| infrastructures.items.get(&cluster.shoot));
     let of_cluster = |setting: &str, path: &str, value: Option<&String>| {
-        value.cloned().ok_or_else(|| missing(setting, &format!("Cluster `{CLUSTER}` {path}"), clusters.problem.as_deref()))
+        value
+            .cloned()
+            .ok_or_else(|| missing(setting, &format!("Cluster `{CLUSTER}` {path}"), clusters.problem.as_deref()))
     };
     let wish = &settings.stackit;
     let set = |value: &str| Some(value.to_owned()).filter(|value| !value.is_empty());
@@ -98,7 +100,13 @@ pub fn gather(
             Ok,
         ),
         network_id: set(&wish.network_id).or_else(|| infrastructure.and_then(|i| i.network_id.clone())).ok_or_else(
-            || missing("networkID", "Infrastructure .status.providerStatus.networks.id", infrastructures.problem.as_deref()),
+            || {
+                missing(
+                    "networkID",
+                    "Infrastructure .status.providerStatus.networks.id",
+                    infrastructures.problem.as_deref(),
+                )
+            },
         ),
         project_id: set(&wish.project_id).map_or(project_id, Ok),
         egress: match infrastructure {
