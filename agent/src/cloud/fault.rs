@@ -10,7 +10,6 @@ use decide::retry::{Fault, FaultKind};
 use http::{Method, StatusCode};
 use k8s_openapi::jiff::fmt::rfc2822::DateTimeParser;
 use serde_json::Value;
-use uuid::Uuid;
 
 use super::http::Answer;
 
@@ -49,7 +48,7 @@ pub(super) fn of_answer(doing: &str, method: &Method, asked: &str, answer: &Answ
     Fault {
         kind,
         http_status: Some(status.as_u16()),
-        message: message(doing, &found, answer.request_id),
+        message: message(doing, &found),
         retry_after,
         // Every other 4xx is the API's word that it did nothing.
         outcome_unknown: is_write(method) && (!status.is_client_error() || status == StatusCode::REQUEST_TIMEOUT),
@@ -62,7 +61,7 @@ pub(super) fn malformed(doing: &str, method: &Method, answer: &Answer, problem: 
     Fault {
         kind: FaultKind::Malformed,
         http_status: Some(answer.status.as_u16()),
-        message: message(doing, &found, answer.request_id),
+        message: message(doing, &found),
         retry_after: None,
         outcome_unknown: is_write(method),
     }
@@ -84,9 +83,10 @@ pub(super) fn is_write(method: &Method) -> bool {
     !method.is_safe()
 }
 
-/// One line for people: what was being done, what was found, and the id under which STACKIT can find it.
-pub(super) fn message(doing: &str, found: &str, request_id: Uuid) -> String {
-    cut(&format!("{doing}: {} (X-Request-ID {request_id})", cut(found, DETAIL_LIMIT + 60)), MESSAGE_LIMIT)
+/// One line for people: what was being done and what was found. The request's id is in the log alone: a message that
+/// is another at each try would have the same fault reported again and again.
+pub(super) fn message(doing: &str, found: &str) -> String {
+    cut(&format!("{doing}: {}", cut(found, DETAIL_LIMIT + 60)), MESSAGE_LIMIT)
 }
 
 /// The same fault, seen from a step further out.

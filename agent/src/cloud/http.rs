@@ -74,7 +74,6 @@ pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Vec<u8>,
-    pub(super) request_id: Uuid,
 }
 
 impl Answer {
@@ -171,7 +170,7 @@ impl Http {
         outcome.map_err(|lost| Fault {
             kind: lost.kind,
             http_status: lost.status.map(|status| status.as_u16()),
-            message: fault::message(call.doing, &lost.why, request_id),
+            message: fault::message(call.doing, &lost.why),
             retry_after: None,
             outcome_unknown: lost.sent && fault::is_write(&call.method),
         })
@@ -217,7 +216,7 @@ impl Http {
         if let (false, Some(token)) = (status.is_success(), call.token) {
             body = String::from_utf8_lossy(&body).replace(token.expose(), "****").into_bytes();
         }
-        Ok(Answer { status, headers, body, request_id })
+        Ok(Answer { status, headers, body })
     }
 }
 

@@ -14,6 +14,7 @@ use decide::exposure::{ExposureView, Facts};
 use decide::health::{Verdict, verdict};
 use decide::leader::older;
 use decide::pass::{CloudStep, Memory, ObjectStep, Pass, Situation, pass};
+use decide::retry::FaultKind;
 use decide::settings::Settings;
 use tokio::sync::watch;
 
@@ -209,6 +210,10 @@ impl Worker {
                 self.notes.carried(&step, &carried, now);
                 match carried {
                     Carried::Read(Ok(observed)) => self.memory.read(observed, now, resync, rand::random()),
+                    // STACKIT enables the service with the first balancer; until then there is none.
+                    Carried::Read(Err(fault)) if fault.kind == FaultKind::ServiceNotEnabled => {
+                        self.memory.read(None, now, resync, rand::random());
+                    }
                     Carried::Read(Err(fault)) => self.memory.read_failed(fault, now, rand::random()),
                     Carried::Written { result: Ok(observed), .. } => {
                         self.memory.written(observed, now, resync, rand::random());
