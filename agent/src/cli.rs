@@ -11,11 +11,10 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use decide::settings::Unavailable;
-use kube::CustomResourceExt;
 use tracing::info;
 
 use crate::admin::log;
-use crate::cluster::resource::SelfHostedShootExposure;
+use crate::cluster::resource;
 use crate::host::config::{self, DEFAULT_FILE, Loaded, Override};
 use crate::{REVISION, VERSION, run};
 
@@ -111,7 +110,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// The CustomResourceDefinition as YAML.
 pub fn crd() -> anyhow::Result<String> {
-    serde_saphyr::to_string(&SelfHostedShootExposure::crd()).context("printing the CustomResourceDefinition")
+    let definition = resource::definition().context("describing the CustomResourceDefinition")?;
+    serde_saphyr::to_string(&definition).context("printing the CustomResourceDefinition")
 }
 
 fn start(loaded: Loaded) -> anyhow::Result<()> {

@@ -20,14 +20,16 @@ const START: Duration = Duration::from_secs(10);
 /// the tests themselves.
 pub fn binary() -> Result<&'static Path> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
+    let named = || std::env::var_os(BINARY).map(PathBuf::from);
+    let built = BUILT.get_or_init(|| match named() {
+        Some(path) => Ok(path),
+        None => build(false).map_err(|error| format!("{error:#}")),
+    });
     built.as_deref().map_err(|error| anyhow!("{error}"))
 }
 
-fn build() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os(BINARY) {
-        return Ok(path.into());
-    }
+/// Builds the binary beside the tests, in the release profile or in that of the tests themselves.
+pub fn build(release: bool) -> Result<PathBuf> {
     // Tests run from `<target>/<profile>/deps`, binaries of this package from `<target>/<profile>`.
     let own = std::env::current_exe().context("finding the test's own path")?;
     let folder = own.ancestors().nth(1).context("the test lies in no folder")?;
@@ -36,7 +38,8 @@ fn build() -> Result<PathBuf> {
     let mut command = Command::new(option_env!("CARGO").unwrap_or("cargo"));
     command.current_dir(env!("CARGO_MANIFEST_DIR")).arg("build").arg("--quiet").arg("--target-dir").arg(target);
     command.args(["--package", "shoot-exposure-agent", "--bin", "shoot-exposure-agent"]);
-    if folder.ends_with("release") {
+    let release = release || folder.ends_with("release");
+    if release {
         command.arg("--release");
     }
     // What cargo tells this test about itself would make build scripts of dependencies believe that something changed.
@@ -48,7 +51,7 @@ fn build() -> Result<PathBuf> {
     }
     let output = command.output().context("running cargo")?;
     ensure!(output.status.success(), "cannot build the agent:\n{}", String::from_utf8_lossy(&output.stderr));
-    Ok(folder.join("shoot-exposure-agent"))
+    Ok(if release { target.join("release") } else { folder.to_owned() }.join("shoot-exposure-agent"))
 }
 
 /// Runs a verb to its end.

@@ -3,7 +3,7 @@
 //! Source: Gardener contract section 1. Other kinds are read leniently as plain values, see [`super::facts`].
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::CustomResource;
+use kube::{CustomResource, CustomResourceExt};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -255,6 +255,25 @@ pub struct CrossVersionObjectReference {
     /// API version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_version: Option<String>,
+}
+
+/// The CustomResourceDefinition, with the schema that upstream's own has.
+pub fn definition() -> Result<Value, serde_json::Error> {
+    let mut definition = serde_json::to_value(SelfHostedShootExposure::crd())?;
+    // A Rust `Option` is a field that may be absent; schemars says null as well, upstream does not.
+    forbid_null(&mut definition["spec"]["versions"]);
+    Ok(definition)
+}
+
+fn forbid_null(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            fields.retain(|key, value| !(key == "nullable" && value.is_boolean()));
+            fields.values_mut().for_each(forbid_null);
+        }
+        Value::Array(items) => items.iter_mut().for_each(forbid_null),
+        _ => {}
+    }
 }
 
 fn immutable_string(_: &mut SchemaGenerator) -> Schema {
