@@ -70,7 +70,9 @@ fn every_mistake_in_the_settings_is_named_at_once() -> Result<()> {
     let output = command.output()?;
     assert_eq!(output.status.code(), Some(2));
     let text = String::from_utf8(output.stderr)?;
-    for part in ["leaderElection.renewDeadline", "leaderElection.retryPeriod", "exposure.prot", "controllers.dns", "REGOIN"] {
+    for part in
+        ["leaderElection.renewDeadline", "leaderElection.retryPeriod", "exposure.prot", "controllers.dns", "REGOIN"]
+    {
         assert!(text.contains(part), "no {part} in:\n{text}");
     }
     Ok(())

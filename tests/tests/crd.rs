@@ -75,7 +75,10 @@ fn the_crd_says_what_gardeners_own_says() -> Result<()> {
         let (our, their) = (schema(our), schema(their));
         assert_eq!(our["required"], their["required"], "{part}");
         let (our, their) = (fields(&our), fields(&their));
-        assert!(our.keys().all(|key| their.contains_key(key)) && their.keys().all(|key| our.contains_key(key)), "{part}");
+        assert!(
+            our.keys().all(|key| their.contains_key(key)) && their.keys().all(|key| our.contains_key(key)),
+            "{part}"
+        );
         for (name, schema) in &their {
             assert_eq!(&our[name], schema, "{part}.{name}");
         }

@@ -1,0 +1,91 @@
+//! The documentation stays true: links lead somewhere, commands exist, the repository stands alone.
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use tests::world::repository;
+
+/// Files that git tracks.
+fn tracked(pattern: &str) -> Result<Vec<PathBuf>> {
+    let output = Command::new("git").arg("-C").arg(repository("")).args(["ls-files", pattern]).output();
+    let text = String::from_utf8(output.context("running git")?.stdout)?;
+    Ok(text.lines().map(repository).collect())
+}
+
+/// What stands between `open` and `close`, each time.
+fn between<'a>(text: &'a str, open: &str, close: char) -> Vec<&'a str> {
+    text.split(open).skip(1).filter_map(|rest| rest.split_once(close)).map(|(inside, _)| inside).collect()
+}
+
+#[test]
+fn every_relative_link_leads_to_a_file() -> Result<()> {
+    let documents = tracked("*.md")?;
+    assert!(documents.len() >= 7, "{documents:?}");
+    for document in documents {
+        let text = std::fs::read_to_string(&document)?;
+        let folder = document.parent().unwrap_or(Path::new("."));
+        for link in between(&text, "](", ')').into_iter().filter(|link| !link.contains("://") && !link.starts_with('#'))
+        {
+            let target = folder.join(link.split('#').next().unwrap_or_default());
+            assert!(target.exists(), "{}: {link} leads nowhere", document.display());
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_program_that_the_documentation_runs_exists() -> Result<()> {
+    let manifest = std::fs::read_to_string(repository("tests/Cargo.toml"))?;
+    for document in tracked("*.md")? {
+        let text = std::fs::read_to_string(&document)?;
+        for rest in text.split("--bin ").skip(1) {
+            let name = rest.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).next().unwrap_or_default();
+            assert!(manifest.contains(&format!("name = \"{name}\"")), "{}: no program {name}", document.display());
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_verb_in_the_readme_is_one() -> Result<()> {
+    let readme = std::fs::read_to_string(repository("README.md"))?;
+    let help = String::from_utf8(tests::agent::run(&["--help"])?.stdout)?;
+    let table = readme.split("| verb | does |").nth(1).context("no table of verbs")?.split("\n\n").next().unwrap();
+    let verbs: Vec<&str> =
+        between(table, "\n| `", '`').into_iter().filter_map(|v| v.split_whitespace().next()).collect();
+    assert!(verbs.len() >= 4, "{verbs:?}");
+    for verb in verbs {
+        assert!(help.lines().any(|line| line.trim_start().starts_with(verb)), "no verb {verb} in:\n{help}");
+    }
+    Ok(())
+}
+
+#[test]
+fn every_source_file_is_reached_by_a_mod_line() -> Result<()> {
+    // A file that nothing names is never compiled, and its tests never run.
+    for file in tracked("*.rs")? {
+        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let folder = file.parent().unwrap_or(Path::new("."));
+        let root = ["lib", "main", "mod"].contains(&name.as_str());
+        let program = folder.ends_with("bin") || (folder.ends_with("tests") && !folder.ends_with("src/tests"));
+        if root || program {
+            continue;
+        }
+        // `a/b.rs` is named in `a/mod.rs`, `a.rs`, `a/lib.rs` or `a/main.rs`.
+        let parents = ["mod.rs", "lib.rs", "main.rs"].map(|parent| folder.join(parent));
+        let named = parents.into_iter().chain([folder.with_extension("rs")]).any(|parent| {
+            let text = std::fs::read_to_string(parent).unwrap_or_default();
+            text.lines().any(|line| {
+                line.trim_start()
+                    .trim_start_matches("pub ")
+                    .trim_start_matches("pub(crate) ")
+                    .trim_start_matches("pub(super) ")
+                    == format!("mod {name};")
+            })
+        });
+        assert!(named, "{} is in no `mod` line", file.display());
+    }
+    Ok(())
+}
