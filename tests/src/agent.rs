@@ -13,6 +13,8 @@ use crate::wait::{hopeless, until};
 
 /// Path of a binary to test instead of this workspace's.
 const BINARY: &str = "SHOOT_EXPOSURE_AGENT";
+/// What cargo tells a test about itself; build scripts of dependencies would believe that something has changed.
+const ABOUT_THIS_TEST: [&str; 4] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_"];
 /// Time for the process to listen.
 const START: Duration = Duration::from_secs(10);
 
@@ -42,10 +44,8 @@ pub fn build(release: bool) -> Result<PathBuf> {
     if release {
         command.arg("--release");
     }
-    // What cargo tells this test about itself would make build scripts of dependencies believe that something changed.
-    const OURS: [&str; 4] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_"];
     for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(|name| OURS.iter().any(|prefix| name.starts_with(prefix))) {
+        if name.to_str().is_some_and(|name| ABOUT_THIS_TEST.iter().any(|prefix| name.starts_with(prefix))) {
             command.env_remove(name);
         }
     }

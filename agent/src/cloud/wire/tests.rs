@@ -155,13 +155,13 @@ fn the_observed_mode_goes_back_whatever_is_wished() {
     };
     let modes = [AddressMode::Ephemeral, AddressMode::Private, AddressMode::Static("192.0.2.1".parse().unwrap())];
     for address in modes {
-        let wish = LoadBalancer { address, ..wish() };
-        let reserved = update_body(&with(json!("192.0.2.7"), json!({"ephemeralAddress": false})), &wish);
+        let wanted = LoadBalancer { address, ..wish() };
+        let reserved = update_body(&with(json!("192.0.2.7"), json!({"ephemeralAddress": false})), &wanted);
         assert_eq!((&reserved["externalAddress"], &reserved["options"]), (&json!("192.0.2.7"), &json!({})));
-        let private = update_body(&with(Value::Null, json!({"privateNetworkOnly": true})), &wish);
+        let private = update_body(&with(Value::Null, json!({"privateNetworkOnly": true})), &wanted);
         assert_eq!(private.get("externalAddress"), None);
         assert_eq!(private["options"], json!({"privateNetworkOnly": true}));
-        let ephemeral = update_body(&with(json!("192.0.2.7"), json!({"ephemeralAddress": true})), &wish);
+        let ephemeral = update_body(&with(json!("192.0.2.7"), json!({"ephemeralAddress": true})), &wanted);
         assert_eq!(ephemeral.get("externalAddress"), None);
         assert_eq!(ephemeral["options"], json!({"ephemeralAddress": true}));
     }
