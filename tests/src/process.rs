@@ -350,9 +350,7 @@ mod tests {
         Ok(())
     }
 
-    /// The other half of the test below, in a process of its own.
-    #[test]
-    #[ignore = "started by `an_abrupt_end_leaves_nothing_behind`"]
+    /// The half of the test below that is killed, in a process of its own.
     fn wait_to_be_killed() -> Result<()> {
         let folder = Folder::new("process")?;
         let gone = Process::start("gone", shell("exit 0"), folder.join("log"))?;
@@ -369,9 +367,14 @@ mod tests {
 
     #[tokio::test]
     async fn an_abrupt_end_leaves_nothing_behind() -> Result<()> {
+        const TO_BE_KILLED: &str = "TESTS_WAIT_TO_BE_KILLED";
+        if std::env::var_os(TO_BE_KILLED).is_some() {
+            return wait_to_be_killed();
+        }
         let folder = Folder::new("process")?;
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["--exact", "process::tests::wait_to_be_killed", "--ignored"]).env_remove(KEEP);
+        command.args(["--exact", "process::tests::an_abrupt_end_leaves_nothing_behind", "--nocapture"]);
+        command.env(TO_BE_KILLED, "1").env_remove(KEEP);
         let tests = Process::start("tests", command, folder.join("log"))?;
         let (id, left) = until("what will be left", DEADLINE, || async {
             let output = tests.output()?;

@@ -62,11 +62,15 @@ async fn only_spec_endpoints_is_applied_and_under_its_own_field_manager() -> Res
 #[tokio::test]
 async fn a_node_that_turns_not_ready_leaves_by_one_put_and_no_get_before_it() -> Result<()> {
     let world = World::start().await?;
-    let agent = world.agent("cp-0", json!({})).await?;
+    let _agent = world.agent("cp-0", json!({"loadBalancer": {"resync": "10m"}})).await?;
     world.awaits_success(SOON).await?;
-    // The reads of a new leader are over, so that whatever is read from here on has to do with the change.
+    // A new leader reads again up to 30 s after it began: from then on a read has to do with a change.
     until("the last read of a new leader", std::time::Duration::from_secs(60), || async {
-        anyhow::ensure!(agent.log()?.matches("reading the balancer").count() >= 5, "not yet");
+        let reads: Vec<u64> = world.emulator.with_journal(|entries| {
+            entries.iter().filter(|entry| entry.method == "GET").map(|entry| entry.at_milliseconds).collect()
+        });
+        let over = reads.last().unwrap_or(&0) - reads.first().unwrap_or(&0);
+        anyhow::ensure!(over > 29_000, "{reads:?}");
         Ok(())
     })
     .await?;
