@@ -6,6 +6,7 @@
 //!
 //! Deliberately not here: sending, and knowing which lane is busy; the shell starts a step when its lane is free.
 
+mod carried;
 mod memory;
 
 use std::collections::BTreeSet;
@@ -21,6 +22,7 @@ use crate::settings::Settings;
 use crate::status::{self, Failure, Outcome, Record, Report, Waiting};
 use crate::{Moment, invariants, names};
 
+pub use carried::Carried;
 pub use memory::{Balancer, Memory, Trouble};
 
 /// How often a write that waits for a renewed Lease looks again; the renewal itself wakes it, too.

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 
+use crate::Moment;
+
 /// The class of a failed call to STACKIT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FaultKind {
@@ -85,6 +87,31 @@ pub fn delay(fault: &Fault, attempts: u32, jitter: f64) -> Duration {
     let full = schedule.into_iter().nth(step).unwrap_or(max);
     let jittered = full.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0));
     jittered.max(fault.retry_after.unwrap_or_default())
+}
+
+/// A sort of writes to Kubernetes that pauses after failures, longer each time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pause {
+    /// Failures in a row.
+    pub failures: u32,
+    /// No further try before.
+    pub not_before: Moment,
+}
+
+impl Pause {
+    const FIRST: Duration = Duration::from_millis(200);
+    const MOST: Duration = Duration::from_secs(10);
+
+    /// A write has succeeded.
+    pub fn succeeded(&mut self) {
+        *self = Self::default();
+    }
+
+    /// A write has failed.
+    pub fn failed(&mut self, now: Moment) {
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = now + Self::FIRST.saturating_mul(1 << self.failures.min(6)).min(Self::MOST);
+    }
 }
 
 impl FaultKind {

@@ -14,6 +14,7 @@
 
 pub mod clouds;
 pub mod leader;
+pub mod proof;
 pub mod sources;
 pub mod supervisor;
 pub mod worker;

@@ -14,7 +14,7 @@ use decide::exposure::{ExposureView, Facts};
 use decide::health::{Verdict, verdict};
 use decide::leader::older;
 use decide::pass::{CloudStep, Memory, ObjectStep, Pass, Situation, pass};
-use decide::retry::FaultKind;
+use decide::retry::Pause;
 use decide::settings::Settings;
 use tokio::sync::watch;
 
@@ -58,16 +58,9 @@ pub struct Worker {
     /// The object as answered to our last write, where the watch has not caught up.
     written: Option<Exposed>,
     /// When the object and status lanes may try again after a failure.
-    object_retry: Retry,
-    status_retry: Retry,
+    object_retry: Pause,
+    status_retry: Pause,
     notes: Notes,
-}
-
-/// A lane of writes to Kubernetes that backs off after failures.
-#[derive(Default)]
-struct Retry {
-    failures: u32,
-    not_before: Moment,
 }
 
 /// What happened.
@@ -92,8 +85,8 @@ impl Worker {
             memory: Memory::default(),
             led: false,
             written: None,
-            object_retry: Retry::default(),
-            status_retry: Retry::default(),
+            object_retry: Pause::default(),
+            status_retry: Pause::default(),
             notes,
         }
     }
@@ -208,48 +201,22 @@ impl Worker {
             Event::Credentials => self.memory.try_again(now),
             Event::Cloud(step, carried) => {
                 self.notes.carried(&step, &carried, now);
-                match carried {
-                    Carried::Read(Ok(observed)) => self.memory.read(observed, now, resync, rand::random()),
-                    // STACKIT enables the service with the first balancer; until then there is none.
-                    Carried::Read(Err(fault)) if fault.kind == FaultKind::ServiceNotEnabled => {
-                        self.memory.read(None, now, resync, rand::random());
-                    }
-                    Carried::Read(Err(fault)) => self.memory.read_failed(fault, now, rand::random()),
-                    Carried::Written { result: Ok(observed), .. } => {
-                        self.memory.written(observed, now, resync, rand::random());
-                    }
-                    Carried::Written { result: Err(fault), targets } => {
-                        self.memory.write_failed(fault, targets, now, rand::random());
-                    }
-                    Carried::Deleted(Ok(())) => self.memory.deleted(now),
-                    Carried::Deleted(Err(fault)) => {
-                        self.memory.write_failed(fault, std::collections::BTreeSet::new(), now, rand::random());
-                    }
-                }
+                self.memory.learn(carried, now, resync, rand::random());
             }
             Event::Object(step, result) => {
                 if let (ObjectStep::StripOperation, Ok(_)) = (&step, &result) {
-                    // Somebody asked: look at the balancer afresh, and let the answer be a new one.
-                    self.memory.must_read = true;
-                    self.memory.refresh = true;
-                    self.memory.try_again(now);
+                    self.memory.asked(now);
                 }
-                let what = notes::object_step(&step);
-                self.object_retry.answered(&result, what, now);
+                answered(&mut self.object_retry, &result, notes::object_step(&step), now);
                 self.take(result);
             }
             Event::Created(result) => {
-                self.object_retry.answered(&result, "creating the SelfHostedShootExposure", now);
+                answered(&mut self.object_retry, &result, "creating the SelfHostedShootExposure", now);
                 self.take(result);
             }
             Event::Status(result) => {
-                self.status_retry.answered(&result, "writing the status", now);
-                self.memory.status_failed = result.is_err();
-                if let Ok(object) = &result
-                    && object.view.status.operation.as_ref().is_some_and(|last| last.state == "Succeeded")
-                {
-                    self.memory.refresh = false;
-                }
+                answered(&mut self.status_retry, &result, "writing the status", now);
+                self.memory.reported(result.as_ref().ok().map(|object| &object.view.status));
                 self.take(result);
             }
         }
@@ -314,26 +281,16 @@ impl Worker {
     }
 }
 
-impl Retry {
-    const FIRST: Duration = Duration::from_millis(200);
-    const MOST: Duration = Duration::from_secs(10);
-
-    fn answered(&mut self, result: &Result<Exposed, ApiFailure>, what: &str, now: Moment) {
-        match result {
-            Ok(_) => *self = Self::default(),
-            Err(failure) => {
-                self.failures = self.failures.saturating_add(1);
-                let pause = Self::FIRST.saturating_mul(1 << self.failures.min(6)).min(Self::MOST);
-                let conflict = matches!(failure, ApiFailure::Conflict | ApiFailure::NotFound);
-                // Losing a race is normal: the watch brings what the next try is computed from.
-                if conflict && self.failures < 5 {
-                    tracing::debug!(what, %failure, "trying again");
-                } else if self.failures.is_power_of_two() {
-                    tracing::warn!(what, %failure, failures = self.failures, "failed; trying again");
-                }
-                self.not_before = now + pause;
-            }
-        }
+/// Pauses a lane after a failure, and says so now and then.
+fn answered(pause: &mut Pause, result: &Result<Exposed, ApiFailure>, what: &str, now: Moment) {
+    let Err(failure) = result else { return pause.succeeded() };
+    pause.failed(now);
+    let conflict = matches!(failure, ApiFailure::Conflict | ApiFailure::NotFound);
+    // Losing a race is normal: the watch brings what the next try is computed from.
+    if conflict && pause.failures < 5 {
+        tracing::debug!(what, %failure, "trying again");
+    } else if pause.failures.is_power_of_two() {
+        tracing::warn!(what, %failure, failures = pause.failures, "failed; trying again");
     }
 }
 

@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::Carried;
 use crate::Moment;
 use crate::desired::{BalancerStatus, Observed, Target};
 use crate::retry::{self, Fault, FaultKind};
+use crate::status::Previous;
 
 /// Conflicts in a row that are answered at once; they are nobody's news before that.
 const QUIET_CONFLICTS: u32 = 5;
@@ -66,6 +68,40 @@ impl Memory {
     /// A new leader knows nothing: it reads at once, and again a few times.
     pub fn new_leader(now: Moment) -> Self {
         Self { rereads: REREADS.iter().map(|after| now + *after).collect(), ..Self::default() }
+    }
+
+    /// Takes in what came of a step at STACKIT. `resync` is the pause until drift is looked for, `jitter` a random
+    /// number from 0 to 1.
+    pub fn learn(&mut self, carried: Carried, now: Moment, resync: Duration, jitter: f64) {
+        match carried {
+            Carried::Read(Ok(observed)) => self.read(observed, now, resync, jitter),
+            // STACKIT enables the service with the first balancer; until then there is none.
+            Carried::Read(Err(fault)) if fault.kind == FaultKind::ServiceNotEnabled => {
+                self.read(None, now, resync, jitter);
+            }
+            Carried::Read(Err(fault)) => self.read_failed(fault, now, jitter),
+            Carried::Written { result: Ok(observed), .. } => self.written(observed, now, resync, jitter),
+            Carried::Written { result: Err(fault), targets } => self.write_failed(fault, targets, now, jitter),
+            Carried::Deleted(Ok(())) => self.deleted(now),
+            Carried::Deleted(Err(fault)) => self.write_failed(fault, BTreeSet::new(), now, jitter),
+        }
+    }
+
+    /// The operation annotation is gone, because somebody asked for the operation: look at the balancer afresh, and
+    /// let the answer be a new one.
+    pub fn asked(&mut self, now: Moment) {
+        self.must_read = true;
+        self.refresh = true;
+        self.try_again(now);
+    }
+
+    /// A write to the status was answered with what is stored now, or failed (`None`).
+    pub fn reported(&mut self, stored: Option<&Previous>) {
+        self.status_failed = stored.is_none();
+        let operation = stored.and_then(|stored| stored.operation.as_ref());
+        if operation.is_some_and(|last| last.state == "Succeeded") {
+            self.refresh = false;
+        }
     }
 
     /// A GET was answered, with the balancer or with 404.

@@ -168,13 +168,8 @@ impl Notes {
     }
 
     pub(super) fn carried(&mut self, step: &CloudStep, carried: &Carried, now: Moment) {
-        let fault = match carried {
-            Carried::Read(result) => result.as_ref().err(),
-            Carried::Written { result, .. } => result.as_ref().err(),
-            Carried::Deleted(result) => result.as_ref().err(),
-        };
         self.just_read = matches!(carried, Carried::Read(Ok(_)));
-        match (fault, carried) {
+        match (carried.fault(), carried) {
             (Some(fault), _) if fault.kind == FaultKind::Conflict => {
                 self.metrics.conflict();
                 info!(exposure = self.exposure, "somebody else was faster: {}", fault.message);
