@@ -6,6 +6,7 @@
 //!
 //! Deliberately not here: sending, and knowing which lane is busy; the shell starts a step when its lane is free.
 
+mod budget;
 mod carried;
 mod memory;
 
@@ -296,8 +297,17 @@ fn write(
     let trouble = memory.write_trouble.as_ref();
     // Its answer must be in before leadership can end: an aborted write may still arrive.
     let ends = now + settings.call_timeout();
+    let fits = memory.budget.next(settings.load_balancer.writes_per_minute);
+    // Nothing delays a target that leaves, nor the end of a balancer.
+    let patient = match &step {
+        CloudStep::Update(update) => !update.removes_targets(),
+        CloudStep::Create(_) => true,
+        CloudStep::Read(_) | CloudStep::Delete(_) => false,
+    };
     if leads_until.is_none_or(|until| ends > until) {
         wake(pass, now + FENCE_POLL);
+    } else if patient && now < fits {
+        wake(pass, fits);
     } else if let Some(trouble) = trouble.filter(|trouble| now < trouble.next && trouble.holds_back(targets)) {
         wake(pass, trouble.next);
     } else {

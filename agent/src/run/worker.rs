@@ -152,6 +152,7 @@ impl Worker {
         let mut at = |moment: Moment| wake = Some(wake.map_or(moment, |earlier: Moment| earlier.min(moment)));
         if let (Some(step), Some(identity), true) = (&pass.cloud, &pass.identity, lanes.cloud_idle()) {
             self.notes.sending(step, now);
+            self.memory.sending(step, now, self.context.settings.load_balancer.writes_per_minute);
             let exposures = self.context.sources.exposures.as_ref().map(|(exposures, _)| exposures.clone());
             lanes.start_cloud(step.clone(), identity.clone(), &self.context.clouds, exposures, object.as_ref());
         }

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::Carried;
+use super::budget::Budget;
+use super::{Carried, CloudStep};
 use crate::Moment;
 use crate::desired::{BalancerStatus, Observed, Target};
 use crate::retry::{self, Fault, FaultKind};
@@ -33,6 +34,8 @@ pub struct Memory {
     pub refresh: bool,
     /// The last write to the status failed.
     pub status_failed: bool,
+    /// The writes that are left for now.
+    pub(super) budget: Budget,
     /// Looks in a row at a balancer that is on its way.
     polls: u32,
     /// Moments at which a new leader reads again.
@@ -68,6 +71,13 @@ impl Memory {
     /// A new leader knows nothing: it reads at once, and again a few times.
     pub fn new_leader(now: Moment) -> Self {
         Self { rereads: REREADS.iter().map(|after| now + *after).collect(), ..Self::default() }
+    }
+
+    /// A step at STACKIT is being sent; `per_minute` is the setting `loadBalancer.writesPerMinute`.
+    pub fn sending(&mut self, step: &CloudStep, now: Moment, per_minute: u32) {
+        if !matches!(step, CloudStep::Read(_)) {
+            self.budget.spend(now, per_minute);
+        }
     }
 
     /// Takes in what came of a step at STACKIT. `resync` is the pause until drift is looked for, `jitter` a random

@@ -36,7 +36,6 @@ const UNFINISHED: &[Row] = &[
     parameter("health.reAddDelay"),
     switch("stackit.credentials", Off::Text("Mounted")),
     switch("loadBalancer.accessControl.sourceRangesFile", Off::Text("")),
-    parameter("loadBalancer.writesPerMinute"),
 ];
 
 const fn switch(path: &'static str, off: Off) -> Row {
