@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 
 mod api_server;
+mod balancer;
 mod cloud;
 mod election;
 mod endpoints;

@@ -12,19 +12,19 @@ const BURST: u32 = 6;
 /// A write that takes targets out never waits for it ([`crate::pass`] asks only for the others), but it counts, so that
 /// a storm of removals leaves the additions to wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Budget {
+pub(super) struct Budget {
     /// When the bucket is full again.
     full_at: Moment,
 }
 
 impl Budget {
     /// When the next write fits in; not after `now` where it does so at once.
-    pub fn next(self, per_minute: u32) -> Moment {
+    pub(super) fn next(self, per_minute: u32) -> Moment {
         self.full_at - pause(per_minute).saturating_mul(BURST - 1)
     }
 
     /// Takes a write out.
-    pub fn spend(&mut self, now: Moment, per_minute: u32) {
+    pub(super) fn spend(&mut self, now: Moment, per_minute: u32) {
         self.full_at = self.full_at.max(now) + pause(per_minute);
     }
 }

@@ -8,7 +8,7 @@ use decide::desired::Target;
 use decide::endpoints::{Choice, Frozen};
 use decide::health::Verdict;
 use decide::pass::{CloudStep, Memory, ObjectStep, Pass};
-use decide::plan::Step;
+use decide::plan::{Change, Step};
 use decide::retry::FaultKind;
 use decide::status::Outcome;
 use tracing::{debug, info, warn};
@@ -102,10 +102,10 @@ impl Notes {
                 if just_read && self.settled {
                     for change in &update.changes {
                         warn!(exposure = self.exposure, reason = "DriftCorrected", "drift: {change}");
-                        if let Some(field) = DriftField::from_word(change.part()) {
-                            self.metrics.drift(field);
-                        }
                     }
+                    // Once for each field, however many targets it concerns.
+                    let parts: BTreeSet<&str> = update.changes.iter().map(Change::part).collect();
+                    parts.into_iter().filter_map(DriftField::from_word).for_each(|field| self.metrics.drift(field));
                 }
                 self.settled = false;
                 if update.wish.targets() != update.base.balancer.targets() && self.evidence.is_none() {
