@@ -196,7 +196,7 @@ fn fact(stage: &mut Stage, name: &str, value: &[&str]) -> Result<()> {
         _ => bail!("no such fact"),
     };
     *fact = match value {
-        ["unknown"] => Err(format!("the {name} is not known yet")),
+        ["unknown"] => Err(format!("the {name} (not known yet)")),
         [value] => Ok((*value).to_owned()),
         _ => bail!("one word is expected"),
     };
