@@ -8,5 +8,6 @@ pub mod control_plane;
 pub mod emulator;
 pub mod fixture;
 pub mod process;
+pub mod scenario;
 pub mod wait;
 pub mod world;

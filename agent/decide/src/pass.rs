@@ -327,8 +327,7 @@ fn conclude(situation: &Situation<'_>, pass: &mut Pass, outcome: Outcome) {
     if situation.has_object && !under_way {
         let operation = exposure::operation(view);
         let record = pass.identity.as_ref().map(|identity| Record::of(identity, memory.observed()));
-        // While nothing was read, what is on record is better than an empty list.
-        let record = record.filter(|_| !matches!(memory.balancer, Balancer::Unread) || view.status.record.is_none());
+        let record = record.filter(|record| may_record(situation, &record.identity, &outcome));
         let refresh = wants_refresh(situation, &outcome);
         // A caller whose clock is ahead compares with the time it wrote itself.
         let at = situation.wall.max(view.asked_at.filter(|_| refresh).unwrap_or(i64::MIN));
@@ -337,13 +336,31 @@ fn conclude(situation: &Situation<'_>, pass: &mut Pass, outcome: Outcome) {
     pass.outcome = Some(outcome);
 }
 
+/// Whether the record may be written.
+///
+/// It is what makes a balancer without labels ours. So the first one is written right before a balancer is made, or
+/// when one is found whose labels say that it is ours, and never while that is not known.
+fn may_record(situation: &Situation<'_>, identity: &Identity, outcome: &Outcome) -> bool {
+    let Situation { view, memory, .. } = *situation;
+    let labels = names::labels(&identity.technical_id, &view.name);
+    match (&memory.balancer, &view.status.record) {
+        // While nothing was read, what is on record is better than an empty list.
+        (Balancer::Unread, _) => false,
+        (_, Some(_)) => true,
+        (Balancer::Absent, None) => *outcome == Outcome::Waiting(Waiting::Record),
+        (Balancer::Present(observed), None) => plan::ownership(observed, &labels, false).is_ok(),
+    }
+}
+
 /// Somebody asked for the operation after the last success was written, and waits for a newer one.
 fn wants_refresh(situation: &Situation<'_>, outcome: &Outcome) -> bool {
     let view = situation.view;
     let written = view.status.operation.as_ref().map_or(i64::MIN, |last| last.at);
     let believable = |asked: &i64| *asked <= situation.wall.saturating_add(MOST_CLOCK_SKEW);
     let asked_later = view.asked_at.filter(believable).is_some_and(|asked| asked > written);
-    matches!(outcome, Outcome::Done(_)) && (situation.memory.refresh || asked_later)
+    // A wish by annotation is answered after the balancer was read afresh, and not before.
+    let unread = view.operation.as_deref() == Some("reconcile");
+    matches!(outcome, Outcome::Done(_)) && !unread && (situation.memory.refresh || asked_later)
 }
 
 /// Finalizer and annotation.
