@@ -48,6 +48,10 @@ struct Global {
 enum Verb {
     /// Run the agent until SIGTERM or SIGINT
     Run(ConfigFile),
+    /// Hands off: nothing is written to the cloud nor to spec.endpoints until `resume`
+    Pause(ConfigFile),
+    /// Take over again after `pause`
+    Resume(ConfigFile),
     /// Check or print the settings
     #[command(subcommand)]
     Config(ConfigVerb),
@@ -95,6 +99,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match arguments.verb {
         Verb::Run(file) => with_settings(&file, &arguments.global, start),
+        Verb::Pause(file) => with_settings(&file, &arguments.global, |loaded| hands_off(&loaded, true)),
+        Verb::Resume(file) => with_settings(&file, &arguments.global, |loaded| hands_off(&loaded, false)),
         Verb::Config(ConfigVerb::Check(file)) => with_settings(&file, &arguments.global, |loaded| {
             let note = |u: &Unavailable| format!("note: {} is not available yet; {} is in effect\n", u.path, u.off);
             print(&format!("the settings are valid\n{}", loaded.unavailable.iter().map(note).collect::<String>()))
@@ -119,10 +125,17 @@ fn start(loaded: Loaded) -> anyhow::Result<()> {
     for unavailable in &loaded.unavailable {
         info!(setting = unavailable.path, in_effect = unavailable.off, "not available yet");
     }
+    runtime()?.block_on(run::run(loaded.settings))
+}
+
+fn hands_off(loaded: &Loaded, paused: bool) -> anyhow::Result<()> {
+    print(&runtime()?.block_on(run::hands_off::set(&loaded.settings, paused))?)
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     // One TLS provider for everything: reqwest and kube find it here.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
-    runtime.block_on(run::run(loaded.settings))
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")
 }
 
 fn with_settings(file: &ConfigFile, global: &Global, verb: impl FnOnce(Loaded) -> anyhow::Result<()>) -> ExitCode {

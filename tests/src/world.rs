@@ -53,6 +53,21 @@ impl World {
 
     /// As [`World::start`], without the exposure.
     pub async fn without_exposure() -> Result<Self> {
+        let world = Self::bare(&["selfhostedshootexposures", "clusters", "infrastructures"]).await?;
+        world.gardener_objects().await?;
+        Ok(world)
+    }
+
+    /// As [`World::start`] on infrastructure that Gardener does not manage: no `Cluster`, no `Infrastructure`, and not
+    /// even their kinds.
+    pub async fn unmanaged() -> Result<Self> {
+        let world = Self::bare(&["selfhostedshootexposures"]).await?;
+        world.create_exposure(json!({})).await?;
+        Ok(world)
+    }
+
+    /// Nodes and these kinds of Gardener's.
+    async fn bare(kinds: &[&str]) -> Result<Self> {
         let (control_plane, emulator) = tokio::join!(ControlPlane::start(), Emulator::start(Options::default()));
         let (control_plane, emulator) = (control_plane?, emulator?);
         let admin = control_plane.client(&ADMIN).await?;
@@ -61,8 +76,11 @@ impl World {
         ensure!(crd.status.success(), "manifest crd: {}", String::from_utf8_lossy(&crd.stderr));
         let crd = String::from_utf8(crd.stdout)?;
         let rbac = std::fs::read_to_string(repository("config/rbac.yaml"))?;
-        control_plane.apply(&[crd.as_str(), GARDENER_CRDS, &rbac]).await?;
-        for kind in ["selfhostedshootexposures", "clusters", "infrastructures"] {
+        control_plane.apply(&[crd.as_str(), &rbac]).await?;
+        if kinds.len() > 1 {
+            control_plane.apply(&[GARDENER_CRDS]).await?;
+        }
+        for kind in kinds {
             objects::established(&admin, &format!("{kind}.extensions.gardener.cloud")).await?;
         }
         for (index, name) in ["cp-0", "cp-1", "cp-2"].into_iter().enumerate() {
@@ -70,7 +88,6 @@ impl World {
             fixture::node(name).internal_ip(&address).control_plane().create(&admin).await?;
         }
         let world = Self { control_plane, emulator, admin, folder };
-        world.gardener_objects().await?;
         world.write_key(&world.emulator.service_account_key(&KeyOptions::default())?)?;
         std::fs::write(world.credentials().join("project-id"), world.emulator.project())?;
         Ok(world)

@@ -22,6 +22,10 @@ pub const FINALIZER: &str = "extensions.gardener.cloud/selfhostedshootexposure";
 pub const OPERATION: &str = "gardener.cloud/operation";
 /// Annotation with the time at which it was asked for, RFC 3339 with nanoseconds.
 pub const TIMESTAMP: &str = "gardener.cloud/timestamp";
+/// Annotation by which an operator takes the agent's hands off, with the value `true`.
+pub const PAUSED: &str = "exposure.gardener.cloud/paused";
+/// Annotation on the Shoot by which its owner forces the deletion, whatever is left behind.
+pub const FORCE_DELETION: &str = "confirmation.gardener.cloud/force-deletion";
 /// `apiVersion` of the provider's own objects inside `providerConfig`.
 const PROVIDER_API: &str = "stackit.provider.extensions.gardener.cloud/v1alpha1";
 /// Kind of an exposure's `providerConfig`.
@@ -44,6 +48,8 @@ pub struct ExposureView {
     pub operation: Option<String>,
     /// The value of [`TIMESTAMP`] in seconds since 1970, where it parses.
     pub asked_at: Option<i64>,
+    /// [`PAUSED`] is `true`.
+    pub paused: bool,
     /// `spec.type`.
     pub kind: String,
     /// `spec.class`; absent means `shoot`.
@@ -80,6 +86,8 @@ pub struct Facts {
     pub project_id: Result<String, String>,
     /// The shoot's own egress addresses.
     pub egress: Egress,
+    /// The Shoot carries [`FORCE_DELETION`].
+    pub force_deletion: bool,
 }
 
 /// What one exposure asks for, complete.
@@ -299,6 +307,26 @@ impl Operation {
 }
 
 impl ExposureView {
+    /// Gardener restores the object's state: until it has, nothing is reconciled or written.
+    pub fn waits_for_state(&self) -> bool {
+        self.operation.as_deref() == Some("wait-for-state")
+    }
+
+    /// Somebody asks to hand the balancer over.
+    pub fn asks_to_migrate(&self) -> bool {
+        self.operation.as_deref() == Some("migrate")
+    }
+
+    /// The balancer was handed over, and nobody has asked for it since.
+    pub fn is_migrated(&self) -> bool {
+        self.operation.is_none() && self.has_succeeded("Migrate")
+    }
+
+    /// The last operation was of this type, and is over.
+    pub fn has_succeeded(&self, kind: &str) -> bool {
+        self.status.operation.as_ref().is_some_and(|last| last.kind == kind && last.state == "Succeeded")
+    }
+
     /// `spec.endpoints` that have a usable address, sorted, and the names of those that have none.
     pub fn usable_endpoints(&self) -> (Vec<Endpoint>, Vec<String>) {
         let mut usable = Vec::new();
@@ -327,6 +355,7 @@ mod tests {
             network_id: Ok("net".to_owned()),
             project_id: Ok("project".to_owned()),
             egress: Egress::Unreadable,
+            force_deletion: false,
         }
     }
 

@@ -33,6 +33,12 @@ pub mod pass;
 
 pub mod status;
 
+pub mod conditions;
+
+pub mod reason;
+
+pub mod foreign;
+
 pub mod retry;
 
 pub mod leader;

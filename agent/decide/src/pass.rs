@@ -14,9 +14,11 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::conditions;
 use crate::desired::{self, Identity, LoadBalancer, Observed};
 use crate::endpoints::{self, Choice, Endpoint, LastGood};
-use crate::exposure::{self, ExposureView, Facts, SpecEndpoint, Unresolved};
+use crate::exposure::{self, ExposureView, Facts, Operation, SpecEndpoint, Unresolved};
+use crate::foreign;
 use crate::health::Verdict;
 use crate::plan::{self, Plan, Step, Update};
 use crate::settings::Settings;
@@ -71,6 +73,8 @@ pub struct Pass {
     pub plan: Option<Plan>,
     /// What it comes to; `None` where this agent has no say or knows too little yet.
     pub outcome: Option<Outcome>,
+    /// A forced deletion gives this up: what is left behind and why, for people.
+    pub left_behind: Option<String>,
     /// When to look again, if nothing happens before.
     pub wake: Option<Moment>,
 }
@@ -95,10 +99,14 @@ pub enum ObjectStep {
     AddFinalizer,
     /// Removes the finalizer.
     RemoveFinalizer,
-    /// Removes the operation annotation.
+    /// Removes the annotation `reconcile`, before the work.
     StripOperation,
+    /// Removes the annotation `migrate` or `restore`, after the work.
+    FinishOperation,
     /// Applies `spec.endpoints`.
     ApplyEndpoints(Vec<SpecEndpoint>),
+    /// Applies `spec.endpoints` and asks the provider extension, which makes the balancer, to reconcile.
+    HandOverEndpoints(Vec<SpecEndpoint>),
 }
 
 /// Makes one pass.
@@ -112,16 +120,30 @@ pub fn pass(situation: &Situation<'_>) -> Pass {
         identity: identity(situation),
         plan: None,
         outcome: None,
+        left_behind: None,
         wake: None,
     };
+    let view = situation.view;
     if situation.leads_until.is_none() {
         return pass;
     }
+    if view.waits_for_state() {
+        pass.outcome = Some(Outcome::Waiting(Waiting::State));
+        return pass;
+    }
     if situation.settings.controllers.exposure {
-        if situation.view.deleting {
+        // Even of an object that is being deleted: who hands the balancer over wants it to stay.
+        if view.asks_to_migrate() || view.is_migrated() {
+            hand_over(situation, &mut pass);
+            return pass;
+        }
+        if view.deleting {
             delete(situation, &mut pass);
         } else {
             reconcile(situation, &mut pass);
+            if pass.object.is_none() && is_restored(situation, &pass) {
+                pass.object = Some(ObjectStep::FinishOperation);
+            }
         }
     }
     if pass.object.is_none() {
@@ -155,6 +177,33 @@ fn chosen(situation: &Situation<'_>) -> Choice {
 fn identity(situation: &Situation<'_>) -> Option<Identity> {
     let recorded = situation.view.status.recorded.clone();
     recorded.or_else(|| exposure::identity(situation.view, situation.facts).ok())
+}
+
+/// `migrate`: the balancer and what is on record of it stay as they are, and whoever comes next finds them. It is
+/// reported first; then the finalizer goes, so that a deletion of this object no longer means the balancer; then the
+/// annotation, so that the object can count as healthy. After that it is left alone until somebody asks for it.
+fn hand_over(situation: &Situation<'_>, pass: &mut Pass) {
+    let view = situation.view;
+    if view.asks_to_migrate() {
+        conclude(situation, pass, Outcome::Done(None));
+    } else {
+        pass.outcome = Some(Outcome::Waiting(Waiting::HandedOver));
+    }
+    if pass.report.is_some() {
+        return;
+    }
+    if view.finalizer {
+        pass.object = Some(ObjectStep::RemoveFinalizer);
+    } else if view.asks_to_migrate() {
+        pass.object = Some(ObjectStep::FinishOperation);
+    }
+}
+
+/// `restore` is over when it has succeeded under its own name, which is stored.
+fn is_restored(situation: &Situation<'_>, pass: &Pass) -> bool {
+    let view = situation.view;
+    let asked = view.operation.as_deref() == Some("restore");
+    asked && pass.report.is_none() && matches!(pass.outcome, Some(Outcome::Done(_))) && view.has_succeeded("Restore")
 }
 
 fn reconcile(situation: &Situation<'_>, pass: &mut Pass) {
@@ -192,7 +241,11 @@ fn reconcile(situation: &Situation<'_>, pass: &mut Pass) {
         let waiting = if unlisted { Waiting::Nodes } else { Waiting::Endpoints };
         return conclude(situation, pass, Outcome::Waiting(waiting));
     }
-    let plan = plan::diff(&wish, observed);
+    let mut plan = plan::diff(&wish, observed);
+    let truce = memory.foreign.yields(&mut plan, situation.now);
+    if let Some(until) = truce {
+        wake(pass, until);
+    }
     let broken = invariants::broken(&plan, &known_addresses(situation, &pass.choice));
     if !broken.is_empty() {
         pass.plan = Some(plan);
@@ -202,7 +255,12 @@ fn reconcile(situation: &Situation<'_>, pass: &mut Pass) {
     let outcome = match &plan.step {
         Step::Nothing => {
             read_later(situation, pass, &identity.name);
-            observed.map_or(Outcome::Waiting(Waiting::Balancer("unread".to_owned())), status::readiness)
+            let outcome = observed.map_or(Outcome::Waiting(Waiting::Balancer("unread".to_owned())), status::readiness);
+            // Not as desired, and not hidden either.
+            match outcome {
+                Outcome::Done(_) if truce.is_some() => Outcome::Waiting(Waiting::Truce),
+                outcome => outcome,
+            }
         }
         Step::AwaitGone => {
             read_later(situation, pass, &identity.name);
@@ -227,6 +285,15 @@ fn reconcile(situation: &Situation<'_>, pass: &mut Pass) {
 fn delete(situation: &Situation<'_>, pass: &mut Pass) {
     let Situation { view, memory, .. } = *situation;
     if !view.finalizer {
+        return;
+    }
+    if let Some(why) = given_up(situation, pass.identity.as_ref()) {
+        let name = pass.identity.as_ref().map_or("of this exposure", |identity| identity.name.as_str());
+        pass.left_behind = Some(format!("load balancer `{name}` is left behind, deletion was forced: {why}"));
+        conclude(situation, pass, Outcome::Done(None));
+        if pass.report.is_none() || memory.status_failed {
+            pass.object = Some(ObjectStep::RemoveFinalizer);
+        }
         return;
     }
     let Some(identity) = pass.identity.clone() else {
@@ -255,10 +322,34 @@ fn delete(situation: &Situation<'_>, pass: &mut Pass) {
     };
     pass.plan = Some(plan);
     let gone = matches!(outcome, Outcome::Done(_));
+    if gone && view.paused {
+        return conclude(situation, pass, Outcome::Waiting(Waiting::Resume("releasing the finalizer".to_owned())));
+    }
     conclude(situation, pass, outcome);
     if gone && (pass.report.is_none() || memory.status_failed) {
         pass.object = Some(ObjectStep::RemoveFinalizer);
     }
+}
+
+/// Why a forced deletion goes on without the balancer: whatever an ordinary one would wait for without end. It asks
+/// STACKIT all the same, and a few times, because what is left behind costs money and keeps an address.
+fn given_up(situation: &Situation<'_>, identity: Option<&Identity>) -> Option<String> {
+    const TRIES: u32 = 3;
+    let Situation { view, memory, facts, .. } = *situation;
+    if !facts.force_deletion || view.paused {
+        return None;
+    }
+    let Some(identity) = identity else {
+        let missing = exposure::identity(view, facts).err().unwrap_or_default();
+        return Some(format!("where it is, is not known ({})", missing.join("; ")));
+    };
+    let troubles = [&memory.read_trouble, &memory.write_trouble];
+    if let Some(trouble) = troubles.into_iter().flatten().find(|trouble| trouble.attempts >= TRIES) {
+        return Some(trouble.fault.message.clone());
+    }
+    let labels = names::labels(&identity.technical_id, &view.name);
+    let ours = memory.observed().map(|observed| plan::ownership(observed, &labels, view.status.recorded.is_some()));
+    ours?.err().map(|why| why.to_string())
 }
 
 /// A GET before anything else can be decided. Nothing is said about an outcome yet, unless the GET itself fails.
@@ -294,6 +385,12 @@ fn write(
     doing: &'static str,
 ) -> Outcome {
     let Situation { now, memory, settings, leads_until, .. } = *situation;
+    if situation.view.paused {
+        if let Some(identity) = pass.identity.clone() {
+            read_later(situation, pass, &identity.name);
+        }
+        return Outcome::Waiting(Waiting::Resume(held_back(&step)));
+    }
     let trouble = memory.write_trouble.as_ref();
     // Its answer must be in before leadership can end: an aborted write may still arrive.
     let ends = now + settings.call_timeout();
@@ -322,8 +419,8 @@ fn write(
 /// Takes the outcome down, and what is to be reported of it.
 fn conclude(situation: &Situation<'_>, pass: &mut Pass, outcome: Outcome) {
     let Situation { view, memory, .. } = *situation;
-    // An update that is just being sent is no news yet; its answer will be.
-    let under_way = outcome == Outcome::Waiting(Waiting::Write("updating"));
+    // An update that is just being sent is no news yet; its answer will be. An error that is over is news.
+    let under_way = outcome == Outcome::Waiting(Waiting::Write("updating")) && view.status.error.is_none();
     if situation.has_object && !under_way {
         let operation = exposure::operation(view);
         let record = pass.identity.as_ref().map(|identity| Record::of(identity, memory.observed()));
@@ -332,6 +429,12 @@ fn conclude(situation: &Situation<'_>, pass: &mut Pass, outcome: Outcome) {
         // A caller whose clock is ahead compares with the time it wrote itself.
         let at = situation.wall.max(view.asked_at.filter(|_| refresh).unwrap_or(i64::MIN));
         pass.report = status::report(view, operation, &outcome, record.as_ref(), refresh, at);
+        // Of a balancer that is handed over nothing new is said.
+        if operation != Operation::Migrate
+            && let Some(conditions) = conditions(situation, pass, &outcome)
+        {
+            pass.report.get_or_insert_default().conditions = Some(conditions);
+        }
     }
     pass.outcome = Some(outcome);
 }
@@ -349,6 +452,31 @@ fn may_record(situation: &Situation<'_>, identity: &Identity, outcome: &Outcome)
         (_, Some(_)) => true,
         (Balancer::Absent, None) => *outcome == Outcome::Waiting(Waiting::Record),
         (Balancer::Present(observed), None) => plan::ownership(observed, &labels, false).is_ok(),
+    }
+}
+
+/// The conditions, where they say something else than before.
+fn conditions(situation: &Situation<'_>, pass: &Pass, outcome: &Outcome) -> Option<Vec<conditions::Condition>> {
+    let Situation { view, memory, .. } = *situation;
+    let known = !matches!(memory.balancer, Balancer::Unread);
+    let contested = memory.foreign.contested(situation.now);
+    let findings = [
+        conditions::load_balancer_ready(outcome, known, memory.observed(), view.paused, &contested),
+        conditions::endpoints_healthy(&pass.choice, situation.verdicts),
+    ];
+    conditions::merged(&view.status.conditions, &findings, situation.wall)
+}
+
+/// What a pause holds back, for people; the same words for the same sort of change.
+fn held_back(step: &CloudStep) -> String {
+    match step {
+        CloudStep::Read(_) => "nothing".to_owned(),
+        CloudStep::Create(_) => "making the load balancer".to_owned(),
+        CloudStep::Delete(_) => "deleting the load balancer".to_owned(),
+        CloudStep::Update(update) => {
+            let parts: BTreeSet<&str> = update.changes.iter().map(plan::Change::part).collect();
+            format!("changing {}", parts.into_iter().collect::<Vec<_>>().join(", "))
+        }
     }
 }
 
@@ -372,13 +500,16 @@ fn metadata_step(situation: &Situation<'_>) -> Option<ObjectStep> {
     if !view.finalizer {
         return Some(ObjectStep::AddFinalizer);
     }
-    (view.operation.as_deref() == Some("reconcile")).then_some(ObjectStep::StripOperation)
+    // Of an object that was handed over the annotation is all that says that it is wanted again, until the status
+    // says so, too.
+    let asked = view.operation.as_deref() == Some("reconcile") && !view.has_succeeded("Migrate");
+    asked.then_some(ObjectStep::StripOperation)
 }
 
 /// `spec.endpoints`, where they are ours to write and differ as sets.
 fn apply_endpoints(situation: &Situation<'_>, choice: &Choice) -> Option<ObjectStep> {
     let Situation { view, settings, .. } = *situation;
-    let ours = situation.has_object && settings.controllers.endpoints && !view.deleting;
+    let ours = situation.has_object && settings.controllers.endpoints && !view.deleting && !view.paused;
     if !ours || situation.verdicts.is_none() || choice.endpoints.is_empty() {
         return None;
     }
@@ -388,9 +519,24 @@ fn apply_endpoints(situation: &Situation<'_>, choice: &Choice) -> Option<ObjectS
         return None;
     }
     let wanted = spec_endpoints(choice);
+    if wanted == sorted_endpoints(view) {
+        return None;
+    }
+    if situation.memory.foreign.left_alone_until(foreign::ENDPOINTS, situation.now).is_some() {
+        return None;
+    }
+    Some(if settings.controllers.exposure {
+        ObjectStep::ApplyEndpoints(wanted)
+    } else {
+        ObjectStep::HandOverEndpoints(wanted)
+    })
+}
+
+/// `spec.endpoints` in the order in which they are compared.
+pub fn sorted_endpoints(view: &ExposureView) -> Vec<SpecEndpoint> {
     let mut there = view.endpoints.clone();
     there.sort();
-    (wanted != there).then_some(ObjectStep::ApplyEndpoints(wanted))
+    there
 }
 
 /// A choice as `spec.endpoints` lists it.
@@ -424,3 +570,6 @@ impl Memory {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -171,7 +171,7 @@ fn unmet_address(wanted: AddressMode, found: AddressMode) -> Option<Unmet> {
     Some(Unmet { setting, found: found.to_string(), wanted: wanted.to_string() })
 }
 
-fn changes(from: &LoadBalancer, to: &LoadBalancer) -> Vec<Change> {
+pub(crate) fn changes(from: &LoadBalancer, to: &LoadBalancer) -> Vec<Change> {
     let mut changes = Vec::new();
     // Serialising these plain types cannot fail; a null would show as a change of everything.
     let value = |balancer: &LoadBalancer| serde_json::to_value(balancer).unwrap_or_default();

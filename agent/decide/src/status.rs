@@ -10,9 +10,11 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::conditions::Condition;
 use crate::desired::{BalancerError, BalancerStatus, Identity, Observed, Target};
 use crate::exposure::{ExposureView, Operation};
 use crate::plan::{NotOurs, Unmet};
+use crate::reason::Reason;
 use crate::retry::{Fault, FaultKind};
 
 /// What a pass came to.
@@ -45,6 +47,14 @@ pub enum Waiting {
     Balancer(String),
     /// The deletion of the balancer.
     Deletion,
+    /// Gardener, which restores the object's state (annotation `wait-for-state`).
+    State,
+    /// Somebody to ask for it again: it was handed over (annotation `migrate`).
+    HandedOver,
+    /// Somebody to resume; what is held back meanwhile.
+    Resume(String),
+    /// Time to pass before somebody else's changes are undone again.
+    Truce,
 }
 
 /// What failed.
@@ -71,6 +81,8 @@ pub struct Previous {
     pub recorded: Option<Identity>,
     /// `providerStatus` as it stands, where it is ours.
     pub record: Option<Record>,
+    /// `conditions`, everybody's.
+    pub conditions: Vec<Condition>,
 }
 
 /// `lastOperation`.
@@ -137,6 +149,8 @@ pub struct Report {
     pub ingress: Option<IpAddr>,
     /// `providerStatus`.
     pub record: Option<Record>,
+    /// `conditions`, the whole list.
+    pub conditions: Option<Vec<Condition>>,
 }
 
 /// The report on an outcome, or `None` where `status` says it already.
@@ -178,10 +192,12 @@ pub fn report(
     if previous.error != error {
         report.error = Some(error);
     }
-    let said = previous
-        .operation
-        .as_ref()
-        .is_some_and(|last| last.state == state && (state == "Succeeded" || last.description == description));
+    // Who asked for one of these by name waits for its name; and what was migrated is back only when it says so.
+    let by_name = |kind: &str| ["Migrate", "Restore"].contains(&operation.word()) || kind == "Migrate";
+    let said = previous.operation.as_ref().is_some_and(|last| {
+        let same = last.kind == operation.word() || !by_name(&last.kind);
+        same && last.state == state && (state == "Succeeded" || last.description == description)
+    });
     // A success is written anew for a new generation: its time is what callers compare.
     if !said || refresh || report.error.is_some() || report.observed_generation.is_some() {
         let kind = operation.word().to_owned();
@@ -260,6 +276,18 @@ fn error_codes(errors: &[BalancerError]) -> Vec<String> {
 }
 
 impl Failure {
+    /// The word for it.
+    pub fn reason(&self) -> Reason {
+        let any = |wanted: &[&str]| self.codes.iter().any(|code| wanted.contains(&code.as_str()));
+        if any(&["ERR_INFRA_UNAUTHENTICATED", "ERR_INFRA_UNAUTHORIZED"]) {
+            Reason::CredentialsInvalid
+        } else if any(&["ERR_CONFIGURATION_PROBLEM"]) {
+            Reason::ConfigurationInvalid
+        } else {
+            Reason::LoadBalancerError
+        }
+    }
+
     /// Something that somebody has to change: every mistake in one line.
     pub fn configuration(mistakes: &[String]) -> Self {
         Self { message: mistakes.join("; "), codes: vec!["ERR_CONFIGURATION_PROBLEM".to_owned()] }
@@ -295,7 +323,8 @@ impl Waiting {
     fn progress(&self) -> i32 {
         match self {
             Waiting::Facts(_) | Waiting::Credentials(_) | Waiting::Endpoints | Waiting::Nodes | Waiting::Record => 1,
-            Waiting::Write(_) => 30,
+            Waiting::State | Waiting::HandedOver => 1,
+            Waiting::Write(_) | Waiting::Resume(_) | Waiting::Truce => 30,
             Waiting::Balancer(_) | Waiting::Deletion => 60,
         }
     }
@@ -312,6 +341,14 @@ impl std::fmt::Display for Waiting {
             Waiting::Write(what) => write!(f, "{what} the load balancer"),
             Waiting::Balancer(status) => write!(f, "waiting for the load balancer ({status})"),
             Waiting::Deletion => f.write_str("waiting for the load balancer to be gone"),
+            Waiting::State => f.write_str("waiting for Gardener to restore the state (annotation wait-for-state)"),
+            Waiting::HandedOver => {
+                f.write_str("handed over by `migrate`; the annotation `restore` or `reconcile` takes it back")
+            }
+            Waiting::Resume(held) => {
+                write!(f, "paused by the annotation {}; held back until it goes: {held}", crate::exposure::PAUSED)
+            }
+            Waiting::Truce => f.write_str("somebody else keeps changing it; repaired every 10 minutes only"),
         }
     }
 }

@@ -15,7 +15,7 @@ use decide::status::{LastOperation, Record};
 fn facts() -> Facts {
     let fact = |text: &str| Ok(text.to_owned());
     let (region, technical_id) = (fact("eu01"), fact("shoot--p--s"));
-    Facts { region, technical_id, network_id: fact("net"), project_id: fact("project"), egress: Egress::Unreadable }
+    Facts { region, technical_id, network_id: fact("net"), project_id: fact("project"), egress: Egress::Unreadable, force_deletion: false }
 }
 
 fn address() -> NodeAddress {
@@ -112,8 +112,9 @@ fn the_record_comes_right_before_the_balancer_and_with_one_that_is_ours() {
 fn a_wish_by_annotation_is_answered_after_the_balancer_was_read_and_not_before() {
     let mut memory = read(Some(balancer()));
     let mut view = view();
-    let first = over(&view, &facts(), &memory);
-    let record: Record = first.report.unwrap().record.unwrap();
+    let first = over(&view, &facts(), &memory).report.unwrap();
+    view.status.conditions = first.conditions.unwrap();
+    let record: Record = first.record.unwrap();
     view.status.recorded = Some(record.identity.clone());
     view.status.record = Some(record);
     view.status.ingress = vec!["45.0.0.1".to_owned()];

@@ -65,6 +65,8 @@ proptest! {
         world.calm();
         world.run(Duration::from_secs(300));
         world.assert_as_wished();
+        // What others have contested is forgotten by then.
+        world.run(Duration::from_secs(660));
         world.assert_quiet(Duration::from_secs(600));
         if delete {
             world.view.deleting = true;

@@ -5,13 +5,15 @@
 
 use std::time::Duration;
 
-use decide::exposure::{ExposureView, FINALIZER, OPERATION, SpecEndpoint, TIMESTAMP};
+use decide::conditions::{self, Condition};
+use decide::exposure::{ExposureView, FINALIZER, OPERATION, PAUSED, SpecEndpoint, TIMESTAMP};
 use decide::health::NodeAddress;
 use decide::settings::Exposure;
 use decide::status::{LastError, LastOperation, Previous, Record, Report};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
-use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::core::DeserializeGuard;
 use serde_json::{Value, json};
 
@@ -91,14 +93,45 @@ impl Exposures {
         self.merge(&base.view.name, &patch).await
     }
 
+    /// Removes the operation annotation after its work is done, unless somebody has asked for another meanwhile.
+    pub async fn finish_operation(&self, base: &Exposed) -> Result<Exposed, ApiFailure> {
+        self.patch_metadata(base, json!({"annotations": {OPERATION: null}})).await
+    }
+
+    /// Sets or removes the annotation that takes the agent's hands off.
+    pub async fn set_paused(&self, name: &str, paused: bool) -> Result<Exposed, ApiFailure> {
+        let value = if paused { json!("true") } else { Value::Null };
+        self.merge(name, &json!({"metadata": {"annotations": {PAUSED: value}}})).await
+    }
+
+    /// All of them that can be read.
+    pub async fn list(&self) -> Result<Vec<Exposed>, ApiFailure> {
+        let list = within(TIMEOUT, self.api.list(&ListParams::default())).await?;
+        Ok(list.items.into_iter().map(exposed).collect())
+    }
+
     /// Applies `spec.endpoints` and nothing else, computed from `base`.
     pub async fn apply_endpoints(&self, base: &Exposed, endpoints: &[SpecEndpoint]) -> Result<Exposed, ApiFailure> {
-        let apply = json!({
+        self.apply(base, endpoints, &Value::Null).await
+    }
+
+    /// The same, and in the same write what makes the provider extension look, as gardenlet does it: its watch does
+    /// not care about a changed spec.
+    pub async fn hand_over_endpoints(&self, base: &Exposed, endpoints: &[SpecEndpoint]) -> Result<Exposed, ApiFailure> {
+        let now = Timestamp::now();
+        self.apply(base, endpoints, &json!({OPERATION: "reconcile", TIMESTAMP: format!("{now:.9}")})).await
+    }
+
+    async fn apply(&self, base: &Exposed, endpoints: &[SpecEndpoint], notes: &Value) -> Result<Exposed, ApiFailure> {
+        let mut apply = json!({
             "apiVersion": "extensions.gardener.cloud/v1alpha1",
             "kind": "SelfHostedShootExposure",
             "metadata": {"name": base.view.name, "resourceVersion": base.resource_version},
             "spec": {"endpoints": endpoints.iter().map(to_wire).collect::<Vec<_>>()},
         });
+        if notes.is_object() {
+            apply["metadata"]["annotations"] = notes.clone();
+        }
         let parameters = PatchParams::apply(ENDPOINTS).force();
         let apply = Patch::Apply(&apply);
         within(TIMEOUT, self.api.patch(&base.view.name, &parameters, &apply)).await.map(exposed)
@@ -107,7 +140,12 @@ impl Exposures {
     /// Writes what is reported.
     pub async fn report(&self, base: &Exposed, report: &Report) -> Result<Exposed, ApiFailure> {
         let parameters = PatchParams { field_manager: Some(EXPOSURE.to_owned()), ..PatchParams::default() };
-        let patch = Patch::Merge(status_patch(report));
+        let mut patch = status_patch(report);
+        // A list is replaced as a whole: where others have entries in it, only the list that was read may be.
+        if report.conditions.as_deref().is_some_and(conditions::has_foreign) {
+            patch["metadata"] = json!({"resourceVersion": base.resource_version});
+        }
+        let patch = Patch::Merge(patch);
         within(TIMEOUT, self.api.patch_status(&base.view.name, &parameters, &patch)).await.map(exposed)
     }
 
@@ -147,6 +185,7 @@ fn exposed(object: SelfHostedShootExposure) -> Exposed {
         finalizer: finalizers.iter().any(|finalizer| finalizer == FINALIZER),
         operation: annotations.get(OPERATION).cloned(),
         asked_at: asked_at.map(Timestamp::as_second),
+        paused: annotations.get(PAUSED).is_some_and(|value| value == "true"),
         kind: spec.r#type,
         class: spec.class,
         port: spec.port,
@@ -177,6 +216,20 @@ fn previous(status: resource::SelfHostedShootExposureStatus) -> Previous {
         ingress: status.ingress.unwrap_or_default().into_iter().filter_map(|ingress| ingress.ip).collect(),
         recorded: record.as_ref().map(|record| record.identity.clone()),
         record,
+        conditions: status.conditions.unwrap_or_default().into_iter().map(condition).collect(),
+    }
+}
+
+fn condition(condition: resource::Condition) -> Condition {
+    let seconds = |time: &Time| time.0.as_second();
+    Condition {
+        since: seconds(&condition.last_transition_time),
+        updated: seconds(&condition.last_update_time),
+        kind: condition.r#type,
+        status: condition.status,
+        reason: condition.reason,
+        message: condition.message,
+        codes: condition.codes.unwrap_or_default(),
     }
 }
 
@@ -214,7 +267,22 @@ fn status_patch(report: &Report) -> Value {
         }
         status.insert("providerStatus".to_owned(), value);
     }
+    if let Some(conditions) = &report.conditions {
+        let value: Vec<Value> = conditions.iter().map(condition_patch).collect();
+        status.insert("conditions".to_owned(), json!(value));
+    }
     json!({"status": status})
+}
+
+fn condition_patch(condition: &Condition) -> Value {
+    let mut value = json!({
+        "type": condition.kind, "status": condition.status, "reason": condition.reason, "message": condition.message,
+        "lastTransitionTime": timestamp(condition.since), "lastUpdateTime": timestamp(condition.updated),
+    });
+    if !condition.codes.is_empty() {
+        value["codes"] = json!(condition.codes);
+    }
+    value
 }
 
 /// RFC 3339 in seconds, as Gardener writes times.

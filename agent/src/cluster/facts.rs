@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use decide::access::Egress;
-use decide::exposure::Facts;
+use decide::exposure::{FORCE_DELETION, Facts};
 use decide::settings::Settings;
 use kube::api::{ApiResource, DynamicObject};
 use kube::core::GroupVersionKind;
@@ -26,6 +26,10 @@ pub struct Cluster {
     pub region: Option<String>,
     /// `spec.shoot.status.technicalID`.
     pub technical_id: Option<String>,
+    /// `spec.shoot.spec.networking.ipFamilies`, the preferred one first; empty where it is not set.
+    pub ip_families: Vec<String>,
+    /// The Shoot's owner forces the deletion.
+    pub force_deletion: bool,
 }
 
 /// What is read of `Infrastructure`.
@@ -50,6 +54,11 @@ pub fn cluster(object: DynamicObject) -> Read<Cluster> {
         shoot: word(&shoot["metadata"]["name"]).unwrap_or_default(),
         region: word(&shoot["spec"]["region"]),
         technical_id: word(&shoot["status"]["technicalID"]),
+        ip_families: shoot["spec"]["networking"]["ipFamilies"]
+            .as_array()
+            .map(|families| families.iter().filter_map(word).collect())
+            .unwrap_or_default(),
+        force_deletion: word(&shoot["metadata"]["annotations"][FORCE_DELETION]).is_some_and(|text| is_true(&text)),
     };
     Ok((name, cluster))
 }
@@ -115,12 +124,18 @@ pub fn gather(
             None if infrastructures.listed && clusters.listed => Egress::Known(BTreeSet::new()),
             None => Egress::Unreadable,
         },
+        force_deletion: cluster.is_some_and(|cluster| cluster.force_deletion),
     }
 }
 
 fn missing(setting: &str, place: &str, problem: Option<&str>) -> String {
     let why = problem.map(|problem| format!(" ({problem})")).unwrap_or_default();
     format!("stackit.{setting} is not set and {place} is not there{why}")
+}
+
+/// The words that Go's `strconv.ParseBool` takes for true.
+fn is_true(text: &str) -> bool {
+    ["1", "t", "T", "TRUE", "true", "True"].contains(&text)
 }
 
 fn word(value: &Value) -> Option<String> {

@@ -17,6 +17,8 @@ pub mod facts;
 
 pub mod lease;
 
+pub mod events;
+
 use std::error::Error;
 use std::fmt::Write;
 use std::future::Future;

@@ -13,6 +13,7 @@
 //! agent that limps. On the way down readiness goes first, then the work, the Lease last.
 
 pub mod clouds;
+pub mod hands_off;
 pub mod leader;
 pub mod proof;
 pub mod sources;
@@ -34,6 +35,7 @@ use tracing::{info, warn};
 
 use crate::admin::{AdminServer, Health, Metrics, Routes};
 use crate::cluster::client::{self, Access};
+use crate::cluster::events::Announcer;
 use crate::{REVISION, VERSION};
 use clouds::Clouds;
 use leader::{Candidate, Leadership};
@@ -50,7 +52,7 @@ const ELECTION_STUCK: Duration = Duration::from_secs(60);
 /// Settings that cannot work together with what this machine offers: exit code 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Unusable(String);
+pub struct Unusable(pub(crate) String);
 
 /// Runs until SIGTERM or SIGINT; a second signal ends it at once.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
@@ -69,8 +71,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let (leadership, mut election) = elect(&settings, access.as_ref(), &health, &metrics, lease_stopped)?;
     let clouds = Arc::new(Clouds::new(Arc::clone(&settings), &metrics));
     watches.spawn(Arc::clone(&clouds).follow());
+    let announcer = announcer(&settings, access.as_ref(), &mut watches)?;
     let (stop, stopped) = watch::channel(false);
-    let context = Context { settings, sources, leadership, clouds, metrics };
+    let context = Context { settings, sources, leadership, clouds, metrics, announcer };
     let mut work = tokio::spawn(supervisor::run(context, health.clone(), stopped));
     info!(version = VERSION, "running");
 
@@ -200,6 +203,14 @@ fn elect(
         metrics: metrics.clone(),
     };
     Ok((leadership, tokio::spawn(leader::run(candidate, tell, stopped))))
+}
+
+/// Where events are handed in; without Kubernetes they are forgotten.
+fn announcer(settings: &Settings, access: Option<&Access>, tasks: &mut JoinSet<()>) -> anyhow::Result<Announcer> {
+    let Some(access) = access else { return Ok(Announcer::default()) };
+    let (announcer, writer) = Announcer::new();
+    tasks.spawn(writer.run(access.client()?, node_name(settings)));
+    Ok(announcer)
 }
 
 /// Keeps leadership told until the end.

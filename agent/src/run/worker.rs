@@ -13,7 +13,7 @@ use decide::Moment;
 use decide::exposure::{ExposureView, Facts};
 use decide::health::{Verdict, verdict};
 use decide::leader::older;
-use decide::pass::{CloudStep, Memory, ObjectStep, Pass, Situation, pass};
+use decide::pass::{CloudStep, Memory, ObjectStep, Pass, Situation, pass, sorted_endpoints, spec_endpoints};
 use decide::retry::Pause;
 use decide::settings::Settings;
 use tokio::sync::watch;
@@ -24,6 +24,7 @@ use super::sources::Sources;
 use crate::admin::{Metrics, Progress};
 use crate::cloud::carry_out::Carried;
 use crate::cluster::ApiFailure;
+use crate::cluster::events::Announcer;
 use crate::cluster::exposures::Exposed;
 use crate::cluster::facts;
 use crate::host::clock;
@@ -46,6 +47,8 @@ pub struct Context {
     pub clouds: Arc<Clouds>,
     /// The numbers.
     pub metrics: Metrics,
+    /// Where events are handed in.
+    pub announcer: Announcer,
 }
 
 /// The owner of one exposure.
@@ -77,7 +80,7 @@ enum Event {
 impl Worker {
     /// The owner of the exposure of this name; its object may come and go.
     pub fn new(name: String, context: Context, progress: Progress) -> Self {
-        let notes = Notes::new(name.clone(), context.metrics.clone());
+        let notes = Notes::new(name.clone(), context.metrics.clone(), context.announcer.clone());
         Self {
             name,
             context,
@@ -132,17 +135,30 @@ impl Worker {
         let view = object.as_ref().map_or_else(|| self.standalone(), |object| object.view.clone());
         let verdicts = self.verdicts();
         let facts = self.facts();
-        let pass = pass(&Situation {
-            now,
-            wall: clock::wall(),
-            settings: &self.context.settings,
-            leads_until,
-            verdicts: verdicts.as_deref(),
-            view: &view,
-            has_object: object.is_some(),
-            facts: &facts,
-            memory: &self.memory,
-        });
+        let decided = |memory: &Memory| {
+            pass(&Situation {
+                now,
+                wall: clock::wall(),
+                settings: &self.context.settings,
+                leads_until,
+                verdicts: verdicts.as_deref(),
+                view: &view,
+                has_object: object.is_some(),
+                facts: &facts,
+                memory,
+            })
+        };
+        let mut pass = decided(&self.memory);
+        self.notes.object(&self.context.settings.exposure.namespace, object.as_ref().map(|object| &object.view));
+        let ours = leads_until.is_some() && object.is_some() && self.context.settings.controllers.endpoints;
+        if ours && verdicts.is_some() {
+            let (there, wanted) = (sorted_endpoints(&view), spec_endpoints(&pass.choice));
+            if self.memory.saw_endpoints(&there, &wanted, now) {
+                self.notes.foreign_endpoints();
+                // It may be contested now.
+                pass = decided(&self.memory);
+            }
+        }
         self.notes.pass(&pass, verdicts.as_deref(), &self.memory, leads_until.is_some());
         self.start(&pass, object, lanes, now)
     }

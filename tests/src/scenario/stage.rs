@@ -89,6 +89,7 @@ impl Stage {
             network_id: Ok(NETWORK.to_owned()),
             project_id: Ok(cloud.emulator.project().to_owned()),
             egress: Egress::Known([].into()),
+            force_deletion: false,
         };
         let cluster = Cluster::default();
         let exposures = cluster.exposures();
@@ -258,7 +259,9 @@ impl Stage {
             ObjectStep::AddFinalizer => self.exposures.add_finalizer(base).await,
             ObjectStep::RemoveFinalizer => self.exposures.remove_finalizer(base).await,
             ObjectStep::StripOperation => self.exposures.strip_operation(base).await,
+            ObjectStep::FinishOperation => self.exposures.finish_operation(base).await,
             ObjectStep::ApplyEndpoints(endpoints) => self.exposures.apply_endpoints(base, endpoints).await,
+            ObjectStep::HandOverEndpoints(endpoints) => self.exposures.hand_over_endpoints(base, endpoints).await,
         }
     }
 

@@ -129,6 +129,8 @@ pub(super) fn object_step(step: &ObjectStep) -> String {
         ObjectStep::AddFinalizer => "add the finalizer".to_owned(),
         ObjectStep::RemoveFinalizer => "remove the finalizer".to_owned(),
         ObjectStep::StripOperation => "remove the operation annotation".to_owned(),
+        ObjectStep::FinishOperation => "remove the annotation of the operation that is over".to_owned(),
+        ObjectStep::HandOverEndpoints(all) => format!("hand over spec.endpoints {}", endpoints(all)),
         ObjectStep::ApplyEndpoints(all) => format!("apply spec.endpoints {}", endpoints(all)),
     }
 }

@@ -10,4 +10,7 @@ mod cloud;
 mod election;
 mod endpoints;
 mod exposure;
+mod hands_off;
+mod neighbours;
 mod operator;
+mod webhook;

@@ -7,6 +7,8 @@ use super::budget::Budget;
 use super::{Carried, CloudStep};
 use crate::Moment;
 use crate::desired::{BalancerStatus, Observed, Target};
+use crate::exposure::SpecEndpoint;
+use crate::foreign::{self, Foreign};
 use crate::retry::{self, Fault, FaultKind};
 use crate::status::Previous;
 
@@ -36,6 +38,10 @@ pub struct Memory {
     pub status_failed: bool,
     /// The writes that are left for now.
     pub(super) budget: Budget,
+    /// What others have changed lately.
+    pub foreign: Foreign,
+    /// `spec.endpoints` as this agent has seen and wanted it, sorted.
+    agreed: Option<Vec<SpecEndpoint>>,
     /// Looks in a row at a balancer that is on its way.
     polls: u32,
     /// Moments at which a new leader reads again.
@@ -130,6 +136,7 @@ impl Memory {
         } else {
             resync.mul_f64(0.9 + 0.2 * jitter.clamp(0.0, 1.0))
         };
+        self.compare(observed.as_ref(), now);
         self.rereads.retain(|at| *at > now);
         let due = now + pause;
         self.next_read = self.rereads.first().copied().map_or(due, |reread| reread.min(due));
@@ -140,8 +147,33 @@ impl Memory {
 
     /// A POST or PUT was answered with the balancer.
     pub fn written(&mut self, observed: Observed, now: Moment, resync: Duration, jitter: f64) {
+        // What was answered to a write is our doing.
+        self.balancer = Balancer::Unread;
         self.read(Some(observed), now, resync, jitter);
         self.write_trouble = None;
+    }
+
+    /// What a read shows that was not there before, and that no write of ours can have caused, is somebody else's.
+    fn compare(&mut self, read: Option<&Observed>, now: Moment) {
+        let lost_answer = self.write_trouble.as_ref().is_some_and(|trouble| trouble.fault.outcome_unknown);
+        if let (Balancer::Present(before), Some(after), false) = (&self.balancer, read, lost_answer) {
+            self.foreign.compared(&before.balancer, &after.balancer, now);
+        }
+    }
+
+    /// `spec.endpoints` is as shown by the object, and should be `wanted`: both sorted. Whether somebody else has
+    /// changed it since they were last the same; a new choice is our own change.
+    pub fn saw_endpoints(&mut self, there: &[SpecEndpoint], wanted: &[SpecEndpoint], now: Moment) -> bool {
+        if there == wanted {
+            self.agreed = Some(wanted.to_vec());
+            return false;
+        }
+        let foreign = self.agreed.as_deref() == Some(wanted);
+        self.agreed = None;
+        if foreign {
+            self.foreign.changed(foreign::ENDPOINTS, now);
+        }
+        foreign
     }
 
     /// A DELETE was accepted: it is terminating now, or gone.

@@ -84,6 +84,7 @@ impl World {
             network_id: fact("net"),
             project_id: fact("project"),
             egress: Egress::Unreadable,
+            force_deletion: false,
         };
         let view = ExposureView {
             name: "s".to_owned(),
@@ -304,7 +305,8 @@ impl World {
                 self.view.operation = None;
                 self.memory.asked(self.now);
             }
-            ObjectStep::ApplyEndpoints(endpoints) => {
+            ObjectStep::FinishOperation => self.view.operation = None,
+            ObjectStep::ApplyEndpoints(endpoints) | ObjectStep::HandOverEndpoints(endpoints) => {
                 assert!(!endpoints.is_empty(), "spec.endpoints would be empty");
                 self.view.endpoints = endpoints;
                 self.view.generation += 1;
@@ -328,6 +330,9 @@ impl World {
         status.observed_generation = report.observed_generation.unwrap_or(status.observed_generation);
         if let Some(ip) = report.ingress {
             status.ingress = vec![ip.to_string()];
+        }
+        if let Some(conditions) = &report.conditions {
+            status.conditions.clone_from(conditions);
         }
         if let Some(record) = &report.record {
             status.recorded = Some(record.identity.clone());

@@ -83,6 +83,8 @@ impl Lanes {
                 ObjectStep::AddFinalizer => exposures.add_finalizer(&base).await,
                 ObjectStep::RemoveFinalizer => exposures.remove_finalizer(&base).await,
                 ObjectStep::StripOperation => exposures.strip_operation(&base).await,
+                ObjectStep::FinishOperation => exposures.finish_operation(&base).await,
+                ObjectStep::HandOverEndpoints(endpoints) => exposures.hand_over_endpoints(&base, endpoints).await,
                 ObjectStep::ApplyEndpoints(endpoints) => exposures.apply_endpoints(&base, endpoints).await,
             };
             Event::Object(step, result)

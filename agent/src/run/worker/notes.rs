@@ -1,4 +1,4 @@
-//! What a worker tells: log lines and numbers, on change only.
+//! What a worker tells: log lines, numbers and events, on change only. Events are the leader's.
 
 use std::collections::BTreeSet;
 use std::time::SystemTime;
@@ -6,9 +6,11 @@ use std::time::SystemTime;
 use decide::Moment;
 use decide::desired::Target;
 use decide::endpoints::{Choice, Frozen};
+use decide::exposure::ExposureView;
 use decide::health::Verdict;
 use decide::pass::{CloudStep, Memory, ObjectStep, Pass};
 use decide::plan::{Change, Step};
+use decide::reason::Reason;
 use decide::retry::FaultKind;
 use decide::status::Outcome;
 use tracing::{debug, info, warn};
@@ -16,12 +18,19 @@ use tracing::{debug, info, warn};
 use crate::admin::Metrics;
 use crate::admin::metrics::{Controller, DriftField, FrozenReason, NodeVerdict, PassResult};
 use crate::cloud::carry_out::Carried;
+use crate::cluster::events::{Announcer, Regarding};
 use crate::host::clock;
 
 /// What was told last.
 pub(super) struct Notes {
     exposure: String,
     metrics: Metrics,
+    announcer: Announcer,
+    /// The object that events are about; `None`: there is none.
+    regarding: Option<Regarding>,
+    paused: bool,
+    contested: Vec<String>,
+    left_behind: Option<String>,
     choice: Option<Choice>,
     outcome: Option<Outcome>,
     leads: bool,
@@ -36,10 +45,15 @@ pub(super) struct Notes {
 }
 
 impl Notes {
-    pub(super) fn new(exposure: String, metrics: Metrics) -> Self {
+    pub(super) fn new(exposure: String, metrics: Metrics, announcer: Announcer) -> Self {
         Self {
             exposure,
             metrics,
+            announcer,
+            regarding: None,
+            paused: false,
+            contested: Vec::new(),
+            left_behind: None,
             choice: None,
             outcome: None,
             leads: false,
@@ -56,6 +70,56 @@ impl Notes {
         self.outcome = None;
     }
 
+    /// The object as it stands, before the pass is told; `None`: there is no Kubernetes.
+    pub(super) fn object(&mut self, namespace: &str, view: Option<&ExposureView>) {
+        self.regarding = view.map(|view| Regarding {
+            namespace: namespace.to_owned(),
+            name: view.name.clone(),
+            uid: view.uid.clone(),
+        });
+        let paused = view.is_some_and(|view| view.paused);
+        self.metrics.set_paused(paused);
+        if self.paused != paused {
+            self.paused = paused;
+            let exposure = &self.exposure;
+            if paused {
+                let what = "paused by annotation: nothing is written to the cloud nor to spec.endpoints";
+                info!(exposure, reason = Reason::Paused.word(), "{what}");
+                if self.leads {
+                    self.announce(Reason::Paused, "Pause", what);
+                }
+            } else {
+                info!(exposure, "resumed");
+            }
+        }
+    }
+
+    fn announce(&self, reason: Reason, action: &str, note: &str) {
+        if let Some(regarding) = &self.regarding {
+            self.announcer.announce(regarding, reason, action, note);
+        }
+    }
+
+    /// Somebody else has changed `spec.endpoints`.
+    pub(super) fn foreign_endpoints(&self) {
+        let note = "spec.endpoints was changed by somebody else and is applied over again";
+        warn!(exposure = self.exposure, reason = Reason::DriftCorrected.word(), "drift: {note}");
+        self.metrics.drift(DriftField::Endpoints);
+        self.announce(Reason::DriftCorrected, "Correct endpoints", note);
+    }
+
+    /// Those who change the same again and again.
+    fn contested(&mut self, memory: &Memory) {
+        let contested = memory.foreign.contested(clock::now());
+        for field in contested.iter().filter(|field| !self.contested.contains(field)) {
+            let note =
+                format!("{field} was changed by somebody else three times in 10 minutes; it is left as it is for 10");
+            warn!(exposure = self.exposure, reason = Reason::ForeignWriter.word(), "{note}");
+            self.announce(Reason::ForeignWriter, &format!("Leave {field}"), &note);
+        }
+        self.contested = contested;
+    }
+
     pub(super) fn pass(&mut self, pass: &Pass, verdicts: Option<&[Verdict]>, memory: &Memory, leads: bool) {
         let words = verdicts.unwrap_or_default().iter().filter_map(|v| NodeVerdict::from_word(v.class.word()));
         self.metrics.set_nodes(words);
@@ -64,12 +128,21 @@ impl Notes {
             self.metrics.set_targets(memory.observed().map_or(0, |observed| observed.balancer.targets().len()));
         }
         self.metrics.set_frozen(pass.choice.frozen.and_then(|frozen| FrozenReason::from_word(frozen.word())));
-        self.choice(&pass.choice);
+        self.choice(&pass.choice, leads);
         self.plan(pass);
         self.outcome(pass, leads);
+        self.contested(memory);
+        if self.left_behind != pass.left_behind {
+            self.left_behind.clone_from(&pass.left_behind);
+            if let Some(what) = &pass.left_behind {
+                let reason = Reason::LoadBalancerLeftBehind;
+                warn!(exposure = self.exposure, reason = reason.word(), "{what}");
+                self.announce(reason, "Delete", what);
+            }
+        }
     }
 
-    fn choice(&mut self, choice: &Choice) {
+    fn choice(&mut self, choice: &Choice, leads: bool) {
         let exposure = &self.exposure;
         let before = self.choice.as_ref();
         if before == Some(choice) {
@@ -78,7 +151,11 @@ impl Notes {
         let frozen_before = before.and_then(|before| before.frozen);
         if frozen_before != choice.frozen {
             if let Some(why) = choice.frozen {
-                warn!(exposure, reason = "TargetsFrozen", cause = why.word(), "{why}: the last good set stays");
+                let reason = Reason::TargetsFrozen;
+                warn!(exposure, reason = reason.word(), cause = why.word(), "{why}: the last good set stays");
+                if leads {
+                    self.announce(reason, why.word(), &format!("{why}: the last good set stays"));
+                }
             } else {
                 info!(exposure, "targets are free again, they were frozen: {}", frozen_word(frozen_before));
             }
@@ -101,7 +178,9 @@ impl Notes {
             Step::Update(update) => {
                 if just_read && self.settled {
                     for change in &update.changes {
-                        warn!(exposure = self.exposure, reason = "DriftCorrected", "drift: {change}");
+                        let reason = Reason::DriftCorrected;
+                        warn!(exposure = self.exposure, reason = reason.word(), "drift: {change}");
+                        self.announce(reason, &format!("Correct {}", change.part()), &change.to_string());
                     }
                     // Once for each field, however many targets it concerns.
                     let parts: BTreeSet<&str> = update.changes.iter().map(Change::part).collect();
@@ -124,17 +203,29 @@ impl Notes {
         if self.leads != leads {
             self.leads = leads;
             self.outcome = None;
+            if leads && self.paused {
+                self.announce(Reason::Paused, "Pause", "paused by annotation");
+            }
         }
         let Some(outcome) = pass.outcome.as_ref().filter(|outcome| self.outcome.as_ref() != Some(*outcome)) else {
             return;
         };
         let exposure = &self.exposure;
         match outcome {
-            Outcome::Done(Some(ip)) => info!(exposure, reason = "LoadBalancerReady", %ip, "the balancer is as desired"),
-            Outcome::Done(None) => info!(exposure, "the balancer is gone"),
+            Outcome::Done(Some(ip)) => {
+                let reason = Reason::LoadBalancerReady;
+                info!(exposure, reason = reason.word(), %ip, "the balancer is as desired");
+                self.announce(reason, "Reconcile", &format!("the load balancer is as desired and ready at {ip}"));
+            }
+            Outcome::Done(None) if matches!(pass.plan.as_ref().map(|plan| &plan.step), Some(Step::Gone)) => {
+                info!(exposure, "the balancer is gone");
+            }
+            Outcome::Done(None) => info!(exposure, "done; the balancer is left alone"),
             Outcome::Waiting(waiting) => info!(exposure, "{waiting}"),
             Outcome::Failed(failure) => {
-                warn!(exposure, reason = "LoadBalancerError", codes = ?failure.codes, "{}", failure.message);
+                let reason = failure.reason();
+                warn!(exposure, reason = reason.word(), codes = ?failure.codes, "{}", failure.message);
+                self.announce(reason, "Reconcile", &failure.message);
             }
         }
         let result = match outcome {
@@ -185,6 +276,11 @@ impl Notes {
                     CloudStep::Update(update) => update.base.balancer.targets(),
                     _ => BTreeSet::new(),
                 };
+                if matches!((step, result), (CloudStep::Create(_), Ok(_))) {
+                    let note = format!("made load balancer `{}`", self.balancer(step));
+                    info!(exposure = self.exposure, reason = Reason::LoadBalancerCreated.word(), "{note}");
+                    self.announce(Reason::LoadBalancerCreated, "Create", &note);
+                }
                 let after = result.as_ref().map(|observed| observed.balancer.targets()).unwrap_or_default();
                 self.targets(&before, &after);
             }
@@ -194,10 +290,25 @@ impl Notes {
     fn targets(&self, before: &BTreeSet<Target>, after: &BTreeSet<Target>) {
         let exposure = &self.exposure;
         for target in before.difference(after) {
-            info!(exposure, reason = "TargetRemoved", target = target.name, ip = %target.ip, "target removed");
+            let reason = Reason::TargetRemoved;
+            info!(exposure, reason = reason.word(), target = target.name, ip = %target.ip, "target removed");
+            let note = format!("target {} ({}) removed", target.name, target.ip);
+            self.announce(reason, &format!("Remove {}", target.name), &note);
         }
         for target in after.difference(before) {
-            info!(exposure, reason = "TargetAdded", target = target.name, ip = %target.ip, "target added");
+            let reason = Reason::TargetAdded;
+            info!(exposure, reason = reason.word(), target = target.name, ip = %target.ip, "target added");
+            let note = format!("target {} ({}) added", target.name, target.ip);
+            self.announce(reason, &format!("Add {}", target.name), &note);
+        }
+    }
+
+    fn balancer<'a>(&self, step: &'a CloudStep) -> &'a str {
+        match step {
+            CloudStep::Create(wish) => &wish.name,
+            CloudStep::Update(update) => &update.wish.name,
+            CloudStep::Read(name) => name,
+            CloudStep::Delete(identity) => &identity.name,
         }
     }
 }
@@ -212,6 +323,8 @@ pub(super) fn object_step(step: &ObjectStep) -> &'static str {
         ObjectStep::AddFinalizer => "adding the finalizer",
         ObjectStep::RemoveFinalizer => "removing the finalizer",
         ObjectStep::StripOperation => "removing the operation annotation",
+        ObjectStep::FinishOperation => "removing the operation annotation after the work",
         ObjectStep::ApplyEndpoints(_) => "applying spec.endpoints",
+        ObjectStep::HandOverEndpoints(_) => "applying spec.endpoints and asking the provider extension",
     }
 }

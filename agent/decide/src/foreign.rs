@@ -1,0 +1,130 @@
+//! Somebody else who keeps changing what is ours: noticed, said, and no longer fought at full speed.
+//!
+//! Two controllers that undo each other's writes help nobody. The same field, or the same target, that others have
+//! changed three times within ten minutes is contested: it is repaired once every ten minutes from then on.
+//!
+//! A target that was taken out and is put back by somebody is excepted (see [`Foreign::yields`]): clients are not
+//! sent to a bad node to keep the peace.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::Moment;
+use crate::desired::LoadBalancer;
+use crate::plan::{Change, Plan, Step};
+
+/// Changes of the same within [`WINDOW`] that make it contested.
+const MOST: usize = 3;
+/// How long changes count, and how long a contested field is left alone.
+const WINDOW: Duration = Duration::from_secs(600);
+/// The key of `spec.endpoints`.
+pub const ENDPOINTS: &str = "spec.endpoints";
+
+/// What others have changed lately.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Foreign {
+    fields: BTreeMap<String, Field>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Field {
+    changes: Vec<Moment>,
+    /// Repaired only from this moment on.
+    not_before: Option<Moment>,
+}
+
+impl Foreign {
+    /// Somebody else has changed a field.
+    pub fn changed(&mut self, key: &str, now: Moment) {
+        let field = self.fields.entry(key.to_owned()).or_default();
+        field.changes.retain(|at| now.since(*at) < WINDOW);
+        field.changes.push(now);
+        match field.not_before {
+            // Left alone already; more of the same does not put the repair off for ever.
+            Some(until) if now < until => {}
+            // They are still at it right after a repair: no three more rounds.
+            Some(until) if now.since(until) < WINDOW => field.not_before = Some(now + WINDOW),
+            _ if field.changes.len() >= MOST => field.not_before = Some(now + WINDOW),
+            _ => field.not_before = None,
+        }
+    }
+
+    /// Somebody else has turned `before` into `after`.
+    pub fn compared(&mut self, before: &LoadBalancer, after: &LoadBalancer, now: Moment) {
+        let mut keys: Vec<String> = crate::plan::changes(before, after).iter().map(key).collect();
+        keys.sort();
+        keys.dedup();
+        for key in keys {
+            self.changed(&key, now);
+        }
+    }
+
+    /// Until when a field is left alone.
+    pub fn left_alone_until(&self, key: &str, now: Moment) -> Option<Moment> {
+        self.fields.get(key)?.not_before.filter(|until| now < *until)
+    }
+
+    /// The fields that are left alone now, sorted.
+    pub fn contested(&self, now: Moment) -> Vec<String> {
+        self.fields.keys().filter(|key| self.left_alone_until(key, now).is_some()).cloned().collect()
+    }
+
+    /// Takes out of a plan what is left alone, and says when to look again.
+    pub fn yields(&self, plan: &mut Plan, now: Moment) -> Option<Moment> {
+        let Step::Update(update) = &mut plan.step else { return None };
+        let read = &update.base.balancer;
+        let mut again: Option<Moment> = None;
+        let mut yielded = false;
+        for change in &update.changes {
+            // Put back against the evidence: out again at once.
+            let refused = change.field == TARGETS && change.to.is_none();
+            let Some(until) = self.left_alone_until(&key(change), now).filter(|_| !refused) else { continue };
+            leave(&mut update.wish, read, change);
+            again = Some(again.map_or(until, |earlier| earlier.min(until)));
+            yielded = true;
+        }
+        if yielded {
+            update.changes = crate::plan::changes(read, &update.wish);
+            if update.changes.is_empty() {
+                plan.step = Step::Nothing;
+            }
+        }
+        again
+    }
+}
+
+const TARGETS: &str = "targetPool.targets";
+
+/// What is counted: a target by its name, everything else by its part of the balancer.
+fn key(change: &Change) -> String {
+    if change.field != TARGETS {
+        return change.part().to_owned();
+    }
+    let target = change.from.as_ref().or(change.to.as_ref());
+    let name = target.and_then(|target| target.get("name").or_else(|| target.get("displayName")));
+    format!("target {}", name.and_then(|name| name.as_str()).unwrap_or_default())
+}
+
+/// Makes one field of the wish as it was read.
+fn leave(wish: &mut LoadBalancer, read: &LoadBalancer, change: &Change) {
+    match (change.part(), &mut wish.target_pool, &read.target_pool) {
+        ("targets", Some(pool), read) => {
+            // Missing targets stay missing, as long as one is left.
+            let key = key(change);
+            let name = key.trim_start_matches("target ");
+            let there = read.as_ref().is_some_and(|read| read.targets.iter().any(|target| target.name == name));
+            if !there && pool.targets.len() > 1 {
+                pool.targets.retain(|target| target.name != name);
+            }
+        }
+        ("active_health_check", Some(pool), Some(read)) => {
+            pool.active_health_check.clone_from(&read.active_health_check);
+        }
+        ("target_pool", Some(pool), Some(read)) => pool.target_port = read.target_port,
+        ("listener", _, _) if read.listener.is_some() => wish.listener.clone_from(&read.listener),
+        ("plan", _, _) => wish.plan_id.clone_from(&read.plan_id),
+        ("access_control", _, _) => wish.allowed_source_ranges.clone_from(&read.allowed_source_ranges),
+        // Labels are how the balancer is found again, and what is missing as a whole is made anew.
+        _ => {}
+    }
+}

@@ -1,0 +1,387 @@
+//! Passes that are told what to keep their hands off. Whole stories are told elsewhere; here is one pass at a time.
+
+use std::time::Duration;
+
+use serde_json::Map;
+
+use super::*;
+use crate::access::Egress;
+use crate::desired::{AddressMode, BalancerStatus};
+use crate::health::{Class, NodeAddress};
+use crate::retry::{Fault, FaultKind};
+use crate::status::{LastError, LastOperation};
+
+const NOW: Moment = Moment(Duration::from_secs(1000));
+
+struct Scene {
+    settings: Settings,
+    view: ExposureView,
+    facts: Facts,
+    memory: Memory,
+    verdicts: Vec<Verdict>,
+}
+
+fn node(last: u8) -> Verdict {
+    let ip = IpAddr::from([10, 0, 0, last]);
+    let addresses = vec![NodeAddress { kind: "InternalIP".to_owned(), address: ip.to_string() }];
+    let (node, uid) = (format!("n{last}"), format!("u{last}"));
+    Verdict { node, uid, ip: Some(ip), addresses, class: Class::Healthy, serves: true }
+}
+
+/// An exposure that is reconciled, with a balancer as desired.
+fn settled() -> Scene {
+    let facts = Facts {
+        region: Ok("eu01".to_owned()),
+        technical_id: Ok("t".to_owned()),
+        network_id: Ok("net".to_owned()),
+        project_id: Ok("p".to_owned()),
+        egress: Egress::Unreadable,
+        force_deletion: false,
+    };
+    let settings = Settings::default();
+    let verdicts = vec![node(1), node(2), node(3)];
+    let mut view = ExposureView { name: "x".to_owned(), uid: "u".to_owned(), port: 443, ..ExposureView::default() };
+    view.finalizer = true;
+    let choice = endpoints::choose(&verdicts, &LastGood::default());
+    view.endpoints = spec_endpoints(&choice);
+    let spec = exposure::resolve(&view, choice.endpoints, &facts).unwrap();
+    let mut balancer = desired::load_balancer(&spec, &settings);
+    balancer.address = AddressMode::Ephemeral;
+    let observed = Observed {
+        balancer,
+        version: "v1".to_owned(),
+        status: BalancerStatus::Ready,
+        errors: Vec::new(),
+        external_address: Some([45, 0, 0, 1].into()),
+        private_address: None,
+        raw: Map::new(),
+    };
+    let record = Record::of(&spec.identity, Some(&observed));
+    view.status.recorded = Some(spec.identity);
+    view.status.record = Some(record);
+    view.status.operation = Some(last("Create", "Succeeded"));
+    view.status.ingress = vec!["45.0.0.1".to_owned()];
+    let mut memory = Memory::default();
+    memory.read(Some(observed), NOW, Duration::from_secs(60), 0.5);
+    let mut scene = Scene { settings, view, facts, memory, verdicts };
+    scene.store();
+    scene
+}
+
+fn last(kind: &str, state: &str) -> LastOperation {
+    LastOperation { kind: kind.to_owned(), state: state.to_owned(), ..LastOperation::default() }
+}
+
+fn fault(kind: FaultKind) -> Fault {
+    Fault { kind, http_status: None, message: "away".to_owned(), retry_after: None, outcome_unknown: false }
+}
+
+impl Scene {
+    fn pass(&self) -> Pass {
+        self.at(NOW)
+    }
+
+    fn at(&self, now: Moment) -> Pass {
+        pass(&Situation {
+            now,
+            wall: 5000,
+            settings: &self.settings,
+            leads_until: Some(now + Duration::from_secs(3600)),
+            verdicts: Some(&self.verdicts),
+            view: &self.view,
+            has_object: true,
+            facts: &self.facts,
+            memory: &self.memory,
+        })
+    }
+
+    /// Stores what a pass reports, as the API server would.
+    fn store(&mut self) -> bool {
+        let Some(report) = self.pass().report else { return false };
+        let status = &mut self.view.status;
+        if let Some(operation) = report.operation {
+            status.operation = Some(operation);
+        }
+        if let Some(error) = report.error {
+            status.error = error;
+        }
+        if let Some(conditions) = report.conditions {
+            status.conditions = conditions;
+        }
+        if let Some(record) = report.record {
+            status.record = Some(record);
+        }
+        status.observed_generation = report.observed_generation.unwrap_or(status.observed_generation);
+        true
+    }
+
+    fn ask(&mut self, operation: &str) {
+        self.view.operation = Some(operation.to_owned());
+    }
+
+    fn loses_a_node(&mut self) {
+        self.verdicts[0].class = Class::NotReady("Ready=False".to_owned());
+    }
+}
+
+#[test]
+fn what_is_settled_needs_nothing() {
+    let pass = settled().pass();
+    assert_eq!((pass.cloud, pass.object, pass.report), (None, None, None));
+}
+
+#[test]
+fn wait_for_state_holds_everything() {
+    let mut scene = settled();
+    scene.loses_a_node();
+    scene.ask("wait-for-state");
+    for deleting in [false, true] {
+        scene.view.deleting = deleting;
+        let pass = scene.pass();
+        assert_eq!((pass.cloud, pass.object, pass.report), (None, None, None));
+        assert_eq!(pass.outcome, Some(Outcome::Waiting(Waiting::State)));
+    }
+}
+
+#[test]
+fn a_migration_is_reported_first_then_the_finalizer_goes_and_last_the_annotation() {
+    let mut scene = settled();
+    scene.loses_a_node();
+    scene.ask("migrate");
+    let pass = scene.pass();
+    let operation = pass.report.unwrap().operation.unwrap();
+    assert_eq!((operation.kind.as_str(), operation.state.as_str()), ("Migrate", "Succeeded"));
+    assert_eq!((pass.cloud, pass.object), (None, None));
+    scene.store();
+    assert_eq!(scene.pass().object, Some(ObjectStep::RemoveFinalizer));
+    scene.view.finalizer = false;
+    assert_eq!(scene.pass().object, Some(ObjectStep::FinishOperation));
+    scene.view.operation = None;
+    let pass = scene.pass();
+    assert_eq!((pass.cloud, pass.object, pass.report), (None, None, None));
+    assert_eq!(pass.outcome, Some(Outcome::Waiting(Waiting::HandedOver)));
+}
+
+#[test]
+fn a_deletion_amid_a_migration_leaves_the_balancer() {
+    let mut scene = settled();
+    scene.ask("migrate");
+    scene.view.deleting = true;
+    scene.store();
+    let pass = scene.pass();
+    assert_eq!((pass.cloud, pass.object), (None, Some(ObjectStep::RemoveFinalizer)));
+}
+
+#[test]
+fn what_was_migrated_is_taken_back_by_reconcile_and_the_wish_survives_a_restart() {
+    let mut scene = settled();
+    scene.view.status.operation = Some(last("Migrate", "Succeeded"));
+    scene.ask("reconcile");
+    // Only when the status says so may the annotation go: it is all that says so before.
+    let pass = scene.pass();
+    assert_eq!(pass.object, None);
+    assert_eq!(pass.report.unwrap().operation.unwrap().kind, "Reconcile");
+    scene.store();
+    assert_eq!(scene.pass().object, Some(ObjectStep::StripOperation));
+}
+
+#[test]
+fn a_restore_is_over_when_it_has_succeeded_under_its_name() {
+    let mut scene = settled();
+    scene.ask("restore");
+    let pass = scene.pass();
+    assert_eq!(pass.report.unwrap().operation.unwrap().kind, "Restore");
+    assert_eq!(pass.object, None);
+    scene.store();
+    assert_eq!(scene.pass().object, Some(ObjectStep::FinishOperation));
+    scene.view.operation = None;
+    let pass = scene.pass();
+    assert_eq!((pass.cloud, pass.object, pass.report), (None, None, None));
+}
+
+#[test]
+fn paused_nothing_is_written_but_the_report() {
+    let mut scene = settled();
+    scene.view.paused = true;
+    scene.loses_a_node();
+    let pass = scene.pass();
+    assert_eq!((pass.cloud, pass.object), (None, None));
+    let held = Outcome::Waiting(Waiting::Resume("changing targets".to_owned()));
+    assert_eq!(pass.outcome, Some(held));
+    let report = pass.report.unwrap();
+    assert_eq!(report.error, None);
+    let reasons: Vec<String> = report.conditions.unwrap().into_iter().map(|condition| condition.reason).collect();
+    assert_eq!(reasons, ["Paused", "NodesUnhealthy"]);
+}
+
+#[test]
+fn paused_reads_go_on() {
+    let mut scene = settled();
+    scene.view.paused = true;
+    scene.loses_a_node();
+    assert!(matches!(scene.at(NOW + Duration::from_secs(120)).cloud, Some(CloudStep::Read(_))));
+}
+
+#[test]
+fn paused_a_deletion_waits_even_where_nothing_is_left() {
+    let mut scene = settled();
+    scene.view.paused = true;
+    scene.view.deleting = true;
+    for forced in [false, true] {
+        scene.facts.force_deletion = forced;
+        let pass = scene.pass();
+        assert_eq!((pass.cloud, pass.object), (None, None));
+    }
+    scene.memory.read(None, NOW, Duration::from_secs(60), 0.5);
+    scene.store();
+    assert_eq!(scene.pass().object, None);
+    scene.view.paused = false;
+    scene.store();
+    assert_eq!(scene.pass().object, Some(ObjectStep::RemoveFinalizer));
+}
+
+#[test]
+fn an_error_that_is_over_is_cleared_before_the_update_is_answered() {
+    let mut scene = settled();
+    scene.loses_a_node();
+    assert_eq!(scene.pass().report, None);
+    scene.view.status.error = Some(LastError::default());
+    assert_eq!(scene.pass().report.unwrap().error, Some(None));
+}
+
+#[test]
+fn a_forced_deletion_asks_stackit_a_few_times_and_then_lets_go() {
+    let mut scene = settled();
+    scene.view.deleting = true;
+    assert!(matches!(scene.pass().cloud, Some(CloudStep::Delete(_))));
+    scene.facts.force_deletion = true;
+    assert!(matches!(scene.pass().cloud, Some(CloudStep::Delete(_))));
+    for attempt in 1..=3 {
+        assert_eq!(scene.pass().left_behind, None, "attempt {attempt}");
+        scene.memory.write_failed(fault(FaultKind::Server), BTreeSet::new(), NOW, 0.0);
+    }
+    let left = scene.pass().left_behind.unwrap();
+    assert!(left.contains("t-exp-x") && left.contains("away"), "{left}");
+    scene.store();
+    assert_eq!(scene.pass().object, Some(ObjectStep::RemoveFinalizer));
+    scene.facts.force_deletion = false;
+    assert_eq!(scene.pass().object, None);
+}
+
+#[test]
+fn a_forced_deletion_needs_no_facts() {
+    let mut scene = settled();
+    scene.view.deleting = true;
+    scene.view.status.recorded = None;
+    scene.view.status.record = None;
+    scene.facts.region = Err("no region".to_owned());
+    assert_eq!(scene.pass().left_behind, None);
+    scene.facts.force_deletion = true;
+    assert!(scene.pass().left_behind.unwrap().contains("no region"));
+}
+
+/// Somebody else changes the balancer to this; what a read shows then.
+fn meddled(scene: &mut Scene, change: impl Fn(&mut LoadBalancer), now: Moment) {
+    let Some(mut observed) = scene.memory.observed().cloned() else { panic!() };
+    change(&mut observed.balancer);
+    observed.version = format!("v{}", now.0.as_secs());
+    scene.memory.read(Some(observed), now, Duration::from_secs(60), 0.5);
+}
+
+/// One round: somebody changes it, the pass undoes it. Whether it does.
+fn round(scene: &mut Scene, change: impl Fn(&mut LoadBalancer), now: Moment) -> bool {
+    meddled(scene, change, now);
+    let Some(CloudStep::Update(update)) = scene.at(now).cloud else { return false };
+    let written = Observed { balancer: update.wish, ..update.base };
+    scene.memory.written(written, now, Duration::from_secs(60), 0.5);
+    true
+}
+
+#[test]
+fn a_plan_that_is_changed_three_times_is_left_alone_for_ten_minutes_and_said() {
+    let mut scene = settled();
+    let change = |balancer: &mut LoadBalancer| balancer.plan_id = "p50".to_owned();
+    let at = |seconds| NOW + Duration::from_secs(seconds);
+    assert!(round(&mut scene, change, at(60)));
+    assert!(round(&mut scene, change, at(120)));
+    assert!(!round(&mut scene, change, at(180)));
+    let pass = scene.at(at(180));
+    assert_eq!(pass.outcome, Some(Outcome::Waiting(Waiting::Truce)));
+    assert_eq!(pass.report.unwrap().conditions.unwrap()[0].reason, "ForeignWriter");
+    // Everything else goes on.
+    scene.loses_a_node();
+    let Some(CloudStep::Update(update)) = scene.at(at(200)).cloud else { panic!() };
+    assert_eq!((update.wish.plan_id.as_str(), update.wish.targets().len()), ("p50", 2));
+    assert!(round(&mut scene, |_| {}, at(200)));
+    // Ten minutes later it is repaired, and left alone again at once when it comes back.
+    assert!(matches!(scene.at(at(781)).cloud, Some(CloudStep::Update(update)) if update.wish.plan_id == "p10"));
+    assert!(!round(&mut scene, |balancer| balancer.plan_id = "p250".to_owned(), at(900)));
+}
+
+#[test]
+fn changes_that_are_far_apart_are_repaired_each_time() {
+    let mut scene = settled();
+    for count in 1..=6 {
+        let now = NOW + Duration::from_secs(400 * count);
+        assert!(round(&mut scene, |balancer| balancer.plan_id = "p50".to_owned(), now), "{count}");
+    }
+}
+
+#[test]
+fn a_refused_target_that_is_put_back_goes_again_each_time_and_a_missing_one_waits() {
+    let mut scene = settled();
+    scene.loses_a_node();
+    assert!(round(&mut scene, |_| {}, NOW));
+    let put_back = |balancer: &mut LoadBalancer| {
+        let target = desired::Target { name: "n1".to_owned(), ip: [10, 0, 0, 1].into() };
+        balancer.target_pool.as_mut().unwrap().targets.insert(target);
+    };
+    for count in 1..=6 {
+        assert!(round(&mut scene, put_back, NOW + Duration::from_secs(60 * count)), "{count}");
+    }
+    let take = |balancer: &mut LoadBalancer| {
+        balancer.target_pool.as_mut().unwrap().targets.retain(|target| target.name != "n2");
+    };
+    let rounds: Vec<bool> =
+        (7..=9).map(|count| round(&mut scene, take, NOW + Duration::from_secs(60 * count))).collect();
+    assert_eq!(rounds, [true, true, false]);
+}
+
+#[test]
+fn spec_endpoints_that_others_keep_changing_are_left_alone_and_never_reach_the_balancer() {
+    let mut scene = settled();
+    let wanted = sorted_endpoints(&scene.view);
+    let theirs = vec![SpecEndpoint { node_name: "evil".to_owned(), addresses: Vec::new() }];
+    for count in 1..=3 {
+        let now = NOW + Duration::from_secs(count);
+        assert!(!scene.memory.saw_endpoints(&wanted, &wanted, now));
+        scene.view.endpoints.clone_from(&theirs);
+        assert!(scene.memory.saw_endpoints(&theirs, &wanted, now));
+        let pass = scene.at(now);
+        assert_eq!(pass.object.is_none(), count == 3, "{count}");
+        assert_eq!(pass.cloud, None);
+    }
+}
+
+#[test]
+fn a_choice_of_ours_is_no_foreign_change() {
+    let mut memory = Memory::default();
+    let entry = |name: &str| SpecEndpoint { node_name: name.to_owned(), addresses: Vec::new() };
+    let (one, two) = (vec![entry("a")], vec![entry("b")]);
+    for _ in 0..5 {
+        assert!(!memory.saw_endpoints(&one, &one, NOW));
+        assert!(!memory.saw_endpoints(&one, &two, NOW));
+        assert!(!memory.saw_endpoints(&two, &two, NOW));
+        assert!(!memory.saw_endpoints(&two, &one, NOW));
+    }
+}
+
+#[test]
+fn where_others_make_the_balancer_they_are_asked_with_the_endpoints() {
+    let mut scene = settled();
+    scene.settings.controllers.exposure = false;
+    scene.loses_a_node();
+    let pass = scene.pass();
+    assert!(matches!(pass.object, Some(ObjectStep::HandOverEndpoints(endpoints)) if endpoints.len() == 2));
+    assert_eq!((pass.cloud, pass.report), (None, None));
+}
