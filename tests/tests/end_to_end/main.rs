@@ -6,6 +6,7 @@
 
 mod api_server;
 mod cloud;
+mod dns;
 mod election;
 mod endpoints;
 mod exposure;

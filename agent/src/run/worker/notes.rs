@@ -282,7 +282,7 @@ impl Notes {
                     _ => BTreeSet::new(),
                 };
                 if matches!((step, result), (CloudStep::Create(_), Ok(_))) {
-                    let note = format!("made load balancer `{}`", self.balancer(step));
+                    let note = format!("made load balancer `{}`", balancer(step));
                     info!(exposure = self.exposure, reason = Reason::LoadBalancerCreated.word(), "{note}");
                     self.announce(Reason::LoadBalancerCreated, "Create", &note);
                 }
@@ -307,19 +307,20 @@ impl Notes {
             self.announce(reason, &format!("Add {}", target.name), &note);
         }
     }
-
-    fn balancer<'a>(&self, step: &'a CloudStep) -> &'a str {
-        match step {
-            CloudStep::Create(wish) => &wish.name,
-            CloudStep::Update(update) => &update.wish.name,
-            CloudStep::Read(name) => name,
-            CloudStep::Delete(identity) => &identity.name,
-        }
-    }
 }
 
 fn frozen_word(frozen: Option<Frozen>) -> &'static str {
     frozen.map_or("", Frozen::word)
+}
+
+/// The balancer that a step is about.
+fn balancer(step: &CloudStep) -> &str {
+    match step {
+        CloudStep::Create(wish) => &wish.name,
+        CloudStep::Update(update) => &update.wish.name,
+        CloudStep::Read(name) => name,
+        CloudStep::Delete(identity) => &identity.name,
+    }
 }
 
 /// A write to the object, for logs.
