@@ -17,7 +17,7 @@
 //! | [`admin`] | probes, metrics, log |
 //!
 //! Everything that decides is in the package `decide`, which has no client, runtime, file or clock. Deliberately not
-//! here yet: probes of the API servers and drains, the DNS record, bootstrap and teardown.
+//! here yet: probes of the API servers and drains, bootstrap and teardown.
 
 pub mod admin;
 pub mod cli;

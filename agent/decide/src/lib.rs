@@ -39,6 +39,8 @@ pub mod reason;
 
 pub mod foreign;
 
+pub mod dns;
+
 pub mod retry;
 
 pub mod leader;

@@ -8,6 +8,8 @@
 
 mod budget;
 mod carried;
+mod delete;
+mod hand_over;
 mod memory;
 
 use std::collections::BTreeSet;
@@ -24,6 +26,9 @@ use crate::plan::{self, Plan, Step, Update};
 use crate::settings::Settings;
 use crate::status::{self, Failure, Outcome, Record, Report, Waiting};
 use crate::{Moment, invariants, names};
+
+use delete::delete;
+use hand_over::{hand_over, is_restored};
 
 pub use carried::Carried;
 pub use memory::{Balancer, Memory, Trouble};
@@ -179,33 +184,6 @@ fn identity(situation: &Situation<'_>) -> Option<Identity> {
     recorded.or_else(|| exposure::identity(situation.view, situation.facts).ok())
 }
 
-/// `migrate`: the balancer and what is on record of it stay as they are, and whoever comes next finds them. It is
-/// reported first; then the finalizer goes, so that a deletion of this object no longer means the balancer; then the
-/// annotation, so that the object can count as healthy. After that it is left alone until somebody asks for it.
-fn hand_over(situation: &Situation<'_>, pass: &mut Pass) {
-    let view = situation.view;
-    if view.asks_to_migrate() {
-        conclude(situation, pass, Outcome::Done(None));
-    } else {
-        pass.outcome = Some(Outcome::Waiting(Waiting::HandedOver));
-    }
-    if pass.report.is_some() {
-        return;
-    }
-    if view.finalizer {
-        pass.object = Some(ObjectStep::RemoveFinalizer);
-    } else if view.asks_to_migrate() {
-        pass.object = Some(ObjectStep::FinishOperation);
-    }
-}
-
-/// `restore` is over when it has succeeded under its own name, which is stored.
-fn is_restored(situation: &Situation<'_>, pass: &Pass) -> bool {
-    let view = situation.view;
-    let asked = view.operation.as_deref() == Some("restore");
-    asked && pass.report.is_none() && matches!(pass.outcome, Some(Outcome::Done(_))) && view.has_succeeded("Restore")
-}
-
 fn reconcile(situation: &Situation<'_>, pass: &mut Pass) {
     let Situation { view, memory, settings, .. } = *situation;
     pass.object = metadata_step(situation);
@@ -280,76 +258,6 @@ fn reconcile(situation: &Situation<'_>, pass: &mut Pass) {
     };
     pass.plan = Some(plan);
     conclude(situation, pass, outcome);
-}
-
-fn delete(situation: &Situation<'_>, pass: &mut Pass) {
-    let Situation { view, memory, .. } = *situation;
-    if !view.finalizer {
-        return;
-    }
-    if let Some(why) = given_up(situation, pass.identity.as_ref()) {
-        let name = pass.identity.as_ref().map_or("of this exposure", |identity| identity.name.as_str());
-        pass.left_behind = Some(format!("load balancer `{name}` is left behind, deletion was forced: {why}"));
-        conclude(situation, pass, Outcome::Done(None));
-        if pass.report.is_none() || memory.status_failed {
-            pass.object = Some(ObjectStep::RemoveFinalizer);
-        }
-        return;
-    }
-    let Some(identity) = pass.identity.clone() else {
-        let missing = exposure::identity(view, situation.facts).err().unwrap_or_default();
-        return conclude(situation, pass, Outcome::Waiting(Waiting::Facts(missing)));
-    };
-    if matches!(memory.balancer, Balancer::Unread) || memory.must_read {
-        return read(situation, pass, &identity.name);
-    }
-    let observed = memory.observed();
-    let labels = names::labels(&identity.technical_id, &view.name);
-    if let Some(observed) = observed
-        && let Err(why) = plan::ownership(observed, &labels, view.status.recorded.is_some())
-    {
-        read_later(situation, pass, &identity.name);
-        return conclude(situation, pass, Outcome::Failed(Failure::not_ours(&identity.name, &why)));
-    }
-    let plan = plan::removal(observed);
-    let outcome = match plan.step {
-        Step::Delete(_) => write(situation, pass, CloudStep::Delete(identity), &BTreeSet::new(), "deleting"),
-        Step::Gone => Outcome::Done(None),
-        _ => {
-            read_later(situation, pass, &identity.name);
-            Outcome::Waiting(Waiting::Deletion)
-        }
-    };
-    pass.plan = Some(plan);
-    let gone = matches!(outcome, Outcome::Done(_));
-    if gone && view.paused {
-        return conclude(situation, pass, Outcome::Waiting(Waiting::Resume("releasing the finalizer".to_owned())));
-    }
-    conclude(situation, pass, outcome);
-    if gone && (pass.report.is_none() || memory.status_failed) {
-        pass.object = Some(ObjectStep::RemoveFinalizer);
-    }
-}
-
-/// Why a forced deletion goes on without the balancer: whatever an ordinary one would wait for without end. It asks
-/// STACKIT all the same, and a few times, because what is left behind costs money and keeps an address.
-fn given_up(situation: &Situation<'_>, identity: Option<&Identity>) -> Option<String> {
-    const TRIES: u32 = 3;
-    let Situation { view, memory, facts, .. } = *situation;
-    if !facts.force_deletion || view.paused {
-        return None;
-    }
-    let Some(identity) = identity else {
-        let missing = exposure::identity(view, facts).err().unwrap_or_default();
-        return Some(format!("where it is, is not known ({})", missing.join("; ")));
-    };
-    let troubles = [&memory.read_trouble, &memory.write_trouble];
-    if let Some(trouble) = troubles.into_iter().flatten().find(|trouble| trouble.attempts >= TRIES) {
-        return Some(trouble.fault.message.clone());
-    }
-    let labels = names::labels(&identity.technical_id, &view.name);
-    let ours = memory.observed().map(|observed| plan::ownership(observed, &labels, view.status.recorded.is_some()));
-    ours?.err().map(|why| why.to_string())
 }
 
 /// A GET before anything else can be decided. Nothing is said about an outcome yet, unless the GET itself fails.

@@ -322,8 +322,13 @@ impl Outcome {
 impl Waiting {
     fn progress(&self) -> i32 {
         match self {
-            Waiting::Facts(_) | Waiting::Credentials(_) | Waiting::Endpoints | Waiting::Nodes | Waiting::Record => 1,
-            Waiting::State | Waiting::HandedOver => 1,
+            Waiting::Facts(_)
+            | Waiting::Credentials(_)
+            | Waiting::Endpoints
+            | Waiting::Nodes
+            | Waiting::Record
+            | Waiting::State
+            | Waiting::HandedOver => 1,
             Waiting::Write(_) | Waiting::Resume(_) | Waiting::Truce => 30,
             Waiting::Balancer(_) | Waiting::Deletion => 60,
         }

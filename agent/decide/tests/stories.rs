@@ -15,7 +15,14 @@ use decide::status::{LastOperation, Record};
 fn facts() -> Facts {
     let fact = |text: &str| Ok(text.to_owned());
     let (region, technical_id) = (fact("eu01"), fact("shoot--p--s"));
-    Facts { region, technical_id, network_id: fact("net"), project_id: fact("project"), egress: Egress::Unreadable, force_deletion: false }
+    Facts {
+        region,
+        technical_id,
+        network_id: fact("net"),
+        project_id: fact("project"),
+        egress: Egress::Unreadable,
+        force_deletion: false,
+    }
 }
 
 fn address() -> NodeAddress {

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use decide::conditions::{self, Condition};
+use decide::dns::Ingress;
 use decide::exposure::{ExposureView, FINALIZER, OPERATION, PAUSED, SpecEndpoint, TIMESTAMP};
 use decide::health::NodeAddress;
 use decide::settings::Exposure;
@@ -37,6 +38,8 @@ pub struct Exposed {
     pub resource_version: String,
     /// `metadata.finalizers`, all of them.
     pub finalizers: Vec<String>,
+    /// `status.ingress`, all of it.
+    pub ingress: Vec<Ingress>,
 }
 
 /// The exposures of one namespace.
@@ -176,6 +179,8 @@ fn exposed(object: SelfHostedShootExposure) -> Exposed {
     let SelfHostedShootExposure { metadata, spec, status } = object;
     let finalizers = metadata.finalizers.unwrap_or_default();
     let annotations = metadata.annotations.unwrap_or_default();
+    let ingress = status.as_ref().and_then(|status| status.ingress.clone()).unwrap_or_default();
+    let ingress = ingress.into_iter().map(|entry| Ingress { ip: entry.ip, hostname: entry.hostname }).collect();
     let asked_at = annotations.get(TIMESTAMP).and_then(|text| text.parse::<Timestamp>().ok());
     let view = ExposureView {
         name: metadata.name.unwrap_or_default(),
@@ -193,7 +198,7 @@ fn exposed(object: SelfHostedShootExposure) -> Exposed {
         endpoints: spec.endpoints.into_iter().map(from_wire).collect(),
         status: status.map(previous).unwrap_or_default(),
     };
-    Exposed { view, resource_version: metadata.resource_version.unwrap_or_default(), finalizers }
+    Exposed { view, resource_version: metadata.resource_version.unwrap_or_default(), finalizers, ingress }
 }
 
 fn previous(status: resource::SelfHostedShootExposureStatus) -> Previous {

@@ -15,6 +15,8 @@ pub mod exposures;
 
 pub mod facts;
 
+pub mod dns;
+
 pub mod lease;
 
 pub mod events;

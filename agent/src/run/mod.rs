@@ -7,12 +7,15 @@
 //! | cluster, infrastructure | facts about the shoot | every worker |
 //! | [`leader`] | the Lease | every worker: until when it may write |
 //! | [`worker`], one an exposure | the balancer, object and status of it | STACKIT, Kubernetes |
+//! | [`dns`], where it is asked for | the external DNS records | Kubernetes |
+//! | events | the queue of events | Kubernetes |
 //! | admin server, on a thread of its own | the sockets | probes, Prometheus, people |
 //!
 //! Any task that ends by itself ends the process: systemd or the kubelet starts it again, which is better than an
 //! agent that limps. On the way down readiness goes first, then the work, the Lease last.
 
 pub mod clouds;
+pub mod dns;
 pub mod hands_off;
 pub mod leader;
 pub mod proof;
@@ -74,6 +77,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let announcer = announcer(&settings, access.as_ref(), &mut watches)?;
     let (stop, stopped) = watch::channel(false);
     let context = Context { settings, sources, leadership, clouds, metrics, announcer };
+    dns::start(&context, access.as_ref(), &mut watches)?;
     let mut work = tokio::spawn(supervisor::run(context, health.clone(), stopped));
     info!(version = VERSION, "running");
 

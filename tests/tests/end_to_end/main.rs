@@ -7,6 +7,7 @@
 mod api_server;
 mod balancer;
 mod cloud;
+mod dns;
 mod election;
 mod endpoints;
 mod exposure;

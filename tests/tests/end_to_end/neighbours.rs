@@ -59,11 +59,11 @@ async fn a_migrated_exposure_leaves_its_balancer_and_a_restored_one_takes_it_bac
     // Left alone from here on, by the next agent too.
     agent.process().terminate()?;
     agent.process().exited(SOON).await?;
-    let _agent = world.agent("cp-0", json!({})).await?;
+    let agent = world.agent("cp-0", json!({})).await?;
     world.awaits_holder("cp-0", SOON).await?;
     let puts = world.emulator.count("PUT", "/load-balancers/");
     world.set_ready("cp-1", false).await?;
-    _agent.awaits_log(&["handed over by `migrate`"], SOON).await?;
+    agent.awaits_log(&["handed over by `migrate`"], SOON).await?;
     assert_eq!(world.emulator.count("PUT", "/load-balancers/"), puts);
 
     ask(&world, json!("restore")).await?;

@@ -31,8 +31,8 @@ async fn close(world: &World) -> Result<()> {
     world.control_plane.apply(&[WEBHOOK]).await?;
     until("writes to be refused", SOON, || async {
         let patch = Patch::Merge(json!({"metadata": {"labels": {"probe": "x"}}}));
-        let refused = world.exposures().patch(SHOOT, &PatchParams { dry_run: true, ..PatchParams::default() }, &patch);
-        ensure!(refused.await.is_err(), "not yet");
+        let dry_run = PatchParams { dry_run: true, ..PatchParams::default() };
+        ensure!(world.exposures().patch(SHOOT, &dry_run, &patch).await.is_err(), "not yet");
         Ok(())
     })
     .await

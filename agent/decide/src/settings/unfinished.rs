@@ -29,7 +29,6 @@ enum Off {
 /// The table.
 const UNFINISHED: &[Row] = &[
     switch("kubernetes.fallback", Off::Bool),
-    switch("controllers.dns", Off::Bool),
     switch("health.pods", Off::Bool),
     switch("health.probe.enabled", Off::Bool),
     parameter("health.probe"),

@@ -28,7 +28,7 @@ pub(super) struct Notes {
     announcer: Announcer,
     /// The object that events are about; `None`: there is none.
     regarding: Option<Regarding>,
-    paused: bool,
+    hands: Hands,
     contested: Vec<String>,
     left_behind: Option<String>,
     choice: Option<Choice>,
@@ -44,6 +44,13 @@ pub(super) struct Notes {
     sent: Moment,
 }
 
+/// Whether somebody has paused the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hands {
+    On,
+    Off,
+}
+
 impl Notes {
     pub(super) fn new(exposure: String, metrics: Metrics, announcer: Announcer) -> Self {
         Self {
@@ -51,7 +58,7 @@ impl Notes {
             metrics,
             announcer,
             regarding: None,
-            paused: false,
+            hands: Hands::On,
             contested: Vec::new(),
             left_behind: None,
             choice: None,
@@ -77,12 +84,12 @@ impl Notes {
             name: view.name.clone(),
             uid: view.uid.clone(),
         });
-        let paused = view.is_some_and(|view| view.paused);
-        self.metrics.set_paused(paused);
-        if self.paused != paused {
-            self.paused = paused;
+        let hands = if view.is_some_and(|view| view.paused) { Hands::Off } else { Hands::On };
+        self.metrics.set_paused(hands == Hands::Off);
+        if self.hands != hands {
+            self.hands = hands;
             let exposure = &self.exposure;
-            if paused {
+            if hands == Hands::Off {
                 let what = "paused by annotation: nothing is written to the cloud nor to spec.endpoints";
                 info!(exposure, reason = Reason::Paused.word(), "{what}");
                 if self.leads {
@@ -203,7 +210,7 @@ impl Notes {
         if self.leads != leads {
             self.leads = leads;
             self.outcome = None;
-            if leads && self.paused {
+            if leads && self.hands == Hands::Off {
                 self.announce(Reason::Paused, "Pause", "paused by annotation");
             }
         }
@@ -277,7 +284,7 @@ impl Notes {
                     _ => BTreeSet::new(),
                 };
                 if matches!((step, result), (CloudStep::Create(_), Ok(_))) {
-                    let note = format!("made load balancer `{}`", self.balancer(step));
+                    let note = format!("made load balancer `{}`", balancer(step));
                     info!(exposure = self.exposure, reason = Reason::LoadBalancerCreated.word(), "{note}");
                     self.announce(Reason::LoadBalancerCreated, "Create", &note);
                 }
@@ -302,19 +309,20 @@ impl Notes {
             self.announce(reason, &format!("Add {}", target.name), &note);
         }
     }
-
-    fn balancer<'a>(&self, step: &'a CloudStep) -> &'a str {
-        match step {
-            CloudStep::Create(wish) => &wish.name,
-            CloudStep::Update(update) => &update.wish.name,
-            CloudStep::Read(name) => name,
-            CloudStep::Delete(identity) => &identity.name,
-        }
-    }
 }
 
 fn frozen_word(frozen: Option<Frozen>) -> &'static str {
     frozen.map_or("", Frozen::word)
+}
+
+/// The balancer that a step is about.
+fn balancer(step: &CloudStep) -> &str {
+    match step {
+        CloudStep::Create(wish) => &wish.name,
+        CloudStep::Update(update) => &update.wish.name,
+        CloudStep::Read(name) => name,
+        CloudStep::Delete(identity) => &identity.name,
+    }
 }
 
 /// A write to the object, for logs.
