@@ -328,3 +328,6 @@ impl Record {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
