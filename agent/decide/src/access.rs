@@ -42,3 +42,55 @@ pub fn ranges(spec: &ExposureSpec, settings: &Settings) -> Option<BTreeSet<IpNet
 pub fn keeps_observed(spec: &ExposureSpec, settings: &Settings) -> bool {
     settings.load_balancer.access_control.include_egress_cidrs && spec.egress == Egress::Unreadable
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired::Identity;
+
+    fn set(ranges: &[&str]) -> BTreeSet<IpNet> {
+        ranges.iter().map(|range| range.parse().unwrap()).collect()
+    }
+
+    fn spec(own: Option<&[&str]>, egress: Egress) -> ExposureSpec {
+        let text = || "x".to_owned();
+        let identity = Identity { name: text(), project_id: text(), region: text(), technical_id: text() };
+        let source_ranges = own.map(set);
+        let (name, network_id) = (text(), text());
+        ExposureSpec { name, identity, port: 443, endpoints: vec![], plan_id: None, source_ranges, network_id, egress }
+    }
+
+    fn settings(ranges: &[&str], include: bool) -> Settings {
+        let mut settings = Settings::default();
+        settings.load_balancer.access_control.allowed_source_ranges = ranges.iter().map(ToString::to_string).collect();
+        settings.load_balancer.access_control.include_egress_cidrs = include;
+        settings
+    }
+
+    #[test]
+    fn nobodys_wish_is_not_managed_and_an_empty_one_is_everybody() {
+        assert_eq!(ranges(&spec(None, Egress::Known(set(&["10.0.0.0/8"]))), &settings(&[], true)), None);
+        let open = spec(Some(&[]), Egress::Known(set(&["10.0.0.0/8"])));
+        assert_eq!(ranges(&open, &settings(&[], true)), Some(BTreeSet::new()));
+    }
+
+    #[test]
+    fn ranges_are_united_and_the_egress_is_added_where_it_is_wished() {
+        let own = spec(Some(&["192.0.2.0/24"]), Egress::Known(set(&["10.0.0.0/8"])));
+        let with = ranges(&own, &settings(&["198.51.100.0/24"], true));
+        assert_eq!(with, Some(set(&["192.0.2.0/24", "198.51.100.0/24", "10.0.0.0/8"])));
+        let without = ranges(&own, &settings(&["198.51.100.0/24"], false));
+        assert_eq!(without, Some(set(&["192.0.2.0/24", "198.51.100.0/24"])));
+        let configured = spec(None, Egress::Known(BTreeSet::new()));
+        assert_eq!(ranges(&configured, &settings(&["198.51.100.0/24"], true)), Some(set(&["198.51.100.0/24"])));
+    }
+
+    #[test]
+    fn what_is_there_stays_only_while_wished_egress_cannot_be_read() {
+        let unreadable = spec(None, Egress::Unreadable);
+        let known = spec(None, Egress::Known(BTreeSet::new()));
+        assert!(keeps_observed(&unreadable, &settings(&[], true)));
+        assert!(!keeps_observed(&unreadable, &settings(&[], false)));
+        assert!(!keeps_observed(&known, &settings(&[], true)));
+    }
+}

@@ -264,6 +264,71 @@ mod tests {
         assert_eq!(names_of(&choice), ["a"]);
     }
 
+    #[test]
+    fn nodes_on_their_way_out_of_existence_do_not_come_back() {
+        for (mark, returns) in [
+            (Mark::Terminating, true),
+            (Mark::InPlaceUpdate, true),
+            (Mark::ClusterAutoscaler, true),
+            (Mark::Excluded, true),
+            (Mark::Drained, true),
+            (Mark::Deletion, false),
+            (Mark::OutOfService, false),
+        ] {
+            let verdicts = [verdict("a", 1, Class::Maintenance(mark)), verdict("b", 2, not_ready())];
+            let choice = choose(&verdicts, &last_good(&[("b", 2)]));
+            assert_eq!(names_of(&choice), [if returns { "a" } else { "b" }], "{mark}");
+            assert_eq!(choice.frozen.is_none(), returns, "{mark}");
+        }
+    }
+
+    #[test]
+    fn when_nothing_else_is_known_drained_nodes_come_last() {
+        let dead = |node: &str, last, class| Verdict { serves: false, ..verdict(node, last, class) };
+        let drained = dead("a", 1, Class::Maintenance(Mark::Drained));
+        let both = [drained.clone(), dead("b", 2, Class::Maintenance(Mark::Excluded))];
+        assert_eq!(names_of(&choose(&both, &LastGood::default())), ["b"]);
+        assert_eq!(names_of(&choose(&[drained], &last_good(&[("x", 9)]))), ["x"]);
+    }
+
+    #[test]
+    fn targets_take_names_and_addresses_of_endpoints_on_record_with_the_same_address() {
+        let on_record = |last: u8| Endpoint {
+            node_name: "a.example".to_owned(),
+            ip: [10, 0, 0, last].into(),
+            addresses: vec![
+                internal([10, 0, 0, last].into()),
+                NodeAddress { kind: "Hostname".to_owned(), address: "h".to_owned() },
+            ],
+        };
+        let target = (names::target("a.example"), IpAddr::from([10, 0, 0, 1]));
+        let same = LastGood::from_targets([target.clone()], &[on_record(1)]);
+        assert_eq!(same.members, [on_record(1)]);
+        let moved = LastGood::from_targets([target.clone()], &[on_record(2)]);
+        let alone = Endpoint { node_name: target.0, ip: target.1, addresses: vec![internal(target.1)] };
+        assert_eq!(moved.members, [alone]);
+    }
+
+    #[test]
+    fn an_entry_of_the_spec_counts_by_its_first_usable_internal_ip() {
+        let address = |kind: &str, address: &str| NodeAddress { kind: kind.to_owned(), address: address.to_owned() };
+        let of =
+            |addresses: &[NodeAddress]| Endpoint::from_spec("n", addresses).map(|endpoint| endpoint.ip.to_string());
+        assert_eq!(of(&[address("ExternalIP", "1.2.3.4")]), None);
+        let all = [address("ExternalIP", "1.2.3.4"), address("InternalIP", "x"), address("InternalIP", "10.0.0.1")];
+        assert_eq!(of(&all).as_deref(), Some("10.0.0.1"));
+        assert_eq!(Endpoint::from_spec("n", &all).unwrap().addresses, all);
+    }
+
+    #[test]
+    fn frozen_has_words() {
+        let words: Vec<String> = Frozen::ALL.iter().map(|frozen| format!("{} ({frozen})", frozen.word())).collect();
+        assert_eq!(
+            words,
+            ["no_nodes (no control-plane Node is listed)", "no_healthy_nodes (no control-plane Node is healthy)"]
+        );
+    }
+
     fn classes() -> impl Strategy<Value = Class> {
         prop_oneof![
             Just(Class::Healthy),

@@ -368,6 +368,79 @@ mod tests {
     }
 
     #[test]
+    fn classes_and_marks_have_words() {
+        let text = || "x".to_owned();
+        for (class, word, shown) in [
+            (Class::Healthy, "healthy", "healthy"),
+            (Class::NotReady(text()), "not_ready", "x"),
+            (Class::Pressure(text()), "pressure", "x"),
+            (Class::NoAddress, "no_address", "no InternalIP"),
+            (Class::Maintenance(Mark::Deletion), "maintenance", "maintenance (being deleted)"),
+            (Class::Maintenance(Mark::Terminating), "maintenance", "maintenance (condition Terminating)"),
+            (Class::Maintenance(Mark::InPlaceUpdate), "maintenance", "maintenance (in-place update)"),
+            (
+                Class::Maintenance(Mark::ClusterAutoscaler),
+                "maintenance",
+                "maintenance (taint ToBeDeletedByClusterAutoscaler)",
+            ),
+            (Class::Maintenance(Mark::OutOfService), "maintenance", "maintenance (taint out-of-service)"),
+            (
+                Class::Maintenance(Mark::Excluded),
+                "maintenance",
+                "maintenance (label exclude-from-external-load-balancers)",
+            ),
+            (Class::Maintenance(Mark::Drained), "maintenance", "maintenance (drained)"),
+        ] {
+            assert_eq!((class.word(), class.to_string().as_str()), (word, shown));
+        }
+    }
+
+    #[test]
+    fn a_marked_node_serves_as_its_conditions_say() {
+        let mut node = node();
+        node.deleting = true;
+        assert!(verdict(&node, &Health::default()).serves);
+        node.conditions.clear();
+        let verdict = verdict(&node, &Health::default());
+        assert!(!verdict.serves);
+        assert_eq!(verdict.class, Class::Maintenance(Mark::Deletion));
+    }
+
+    #[test]
+    fn a_condition_terminating_that_is_not_true_and_an_empty_boot_are_no_marks() {
+        assert_eq!(class_of(|n| n.conditions.push(condition("Terminating", "False", ""))), Class::Healthy);
+        let empty = class_of(|n| {
+            n.boot_id.clear();
+            n.annotations.insert(DRAIN_BOOT.to_owned(), String::new());
+        });
+        assert_eq!(empty, Class::Healthy);
+    }
+
+    #[test]
+    fn addresses_are_valid_as_gardener_says() {
+        let long = "a".repeat(254);
+        for (kind, address, fits) in [
+            ("InternalIP", "10.0.0.1", true),
+            ("ExternalIP", "fd00::1", true),
+            ("InternalIP", "x", false),
+            ("ExternalIP", "x", false),
+            ("Hostname", "a-1.example", true),
+            ("InternalDNS", "a", true),
+            ("ExternalDNS", "a", true),
+            ("Hostname", "", false),
+            ("Hostname", "a..b", false),
+            ("Hostname", "-a", false),
+            ("Hostname", "a-", false),
+            ("Hostname", "A", false),
+            ("Hostname", &long, false),
+            ("Other", "10.0.0.1", false),
+        ] {
+            let address = NodeAddress { kind: kind.to_owned(), address: address.to_owned() };
+            assert_eq!(valid(&address), fits, "{address:?}");
+        }
+    }
+
+    #[test]
     fn selectors_are_keys_or_pairs() {
         let labels = BTreeMap::from([("role".to_owned(), "cp".to_owned()), ("empty".to_owned(), String::new())]);
         for (selector, fits) in [

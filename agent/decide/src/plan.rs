@@ -478,6 +478,96 @@ mod tests {
         assert_eq!(removal(None).step, Step::Gone);
     }
 
+    #[test]
+    fn a_plan_prints() {
+        let text = |plan: Plan| plan.to_string();
+        assert_eq!(text(diff(&wish([1]), Some(&observed(wish([1]))))), "nothing to do");
+        assert_eq!(text(diff(&wish([2]), None)), "create `lb` with 1 targets\n  + n2 10.0.0.2");
+        let mut base = observed(wish([1]));
+        base.balancer.network_id = "another".to_owned();
+        assert_eq!(
+            text(diff(&wish([1, 2]), Some(&base))),
+            "update `lb` from version v1\n  + targetPool.targets: {\"displayName\":\"n2\",\"ip\":\"10.0.0.2\"}\n  \
+             ! stackit.networkID: the load balancer has another, net is wanted, and this never changes during its \
+             life; set it back, or delete the exposure to have it made anew"
+        );
+        assert_eq!(text(removal(Some(&base))), "delete `lb`");
+        assert_eq!(text(removal(None)), "gone");
+        base.status = BalancerStatus::Terminating;
+        assert_eq!(text(removal(Some(&base))), "wait until the terminating balancer is gone");
+        assert_eq!(Change { field: "f".to_owned(), from: None, to: None }.to_string(), "f");
+    }
+
+    #[test]
+    fn a_network_that_was_not_read_is_nobodys_complaint() {
+        let mut base = observed(wish([1]));
+        base.balancer.network_id.clear();
+        assert_eq!(diff(&wish([1]), Some(&base)), Plan { step: Step::Nothing, unmet: Vec::new() });
+    }
+
+    #[test]
+    fn only_unmet_addressing_is_reported() {
+        let reserved = |last| AddressMode::Static([45, 0, 0, last].into());
+        let said = |wanted, found| unmet_address(wanted, found).map(|unmet| (unmet.setting, unmet.found, unmet.wanted));
+        for (wanted, found) in [
+            (AddressMode::Ephemeral, AddressMode::Ephemeral),
+            (AddressMode::Ephemeral, reserved(1)),
+            (AddressMode::Private, AddressMode::Private),
+            (reserved(1), reserved(1)),
+        ] {
+            assert_eq!(said(wanted, found), None);
+        }
+        let (private, external) = ("loadBalancer.privateNetworkOnly", "loadBalancer.externalAddress");
+        for (wanted, found, setting) in [
+            (AddressMode::Private, AddressMode::Ephemeral, private),
+            (AddressMode::Ephemeral, AddressMode::Private, private),
+            (reserved(1), AddressMode::Private, private),
+            (reserved(1), reserved(2), external),
+            (reserved(1), AddressMode::Ephemeral, external),
+        ] {
+            assert_eq!(said(wanted, found), Some((setting, found.to_string(), wanted.to_string())));
+        }
+        assert_eq!(reserved(1).to_string(), "the reserved address 45.0.0.1");
+        assert_eq!(AddressMode::Ephemeral.to_string(), "an ephemeral address");
+        assert_eq!(AddressMode::Private.to_string(), "a private address only");
+    }
+
+    #[test]
+    fn ranges_that_were_there_do_not_keep_an_opened_access_control_shut() {
+        let mut base = observed(wish([1]));
+        base.balancer.allowed_source_ranges = Some(BTreeSet::from(["192.0.2.0/24".parse().unwrap()]));
+        let open = LoadBalancer { allowed_source_ranges: Some(BTreeSet::new()), keep_source_ranges: true, ..wish([1]) };
+        assert_eq!(fields(&diff(&open, Some(&base))), ["- allowedSourceRanges: \"192.0.2.0/24\""]);
+    }
+
+    #[test]
+    fn a_change_belongs_to_a_part() {
+        for (field, part) in [
+            ("targetPool.targets", "targets"),
+            ("targetPool.activeHealthCheck.interval", "active_health_check"),
+            ("targetPool.targetPort", "target_pool"),
+            ("listener.port", "listener"),
+            ("planId", "plan"),
+            ("labels.x", "labels"),
+            ("networkId", "address"),
+            ("address", "address"),
+            ("allowedSourceRanges", "access_control"),
+            ("name", "load_balancer"),
+        ] {
+            assert_eq!(Change { field: field.to_owned(), from: None, to: None }.part(), part);
+        }
+    }
+
+    #[test]
+    fn an_update_knows_whether_targets_leave() {
+        let removes = |before: &[u8], after: &[u8]| {
+            let base = observed(wish(before.iter().copied()));
+            Update { base, wish: wish(after.iter().copied()), changes: Vec::new() }.removes_targets()
+        };
+        assert!(removes(&[1, 2], &[1]) && removes(&[1], &[2]));
+        assert!(!removes(&[1], &[1, 2]) && !removes(&[1], &[1]));
+    }
+
     proptest::proptest! {
         #[test]
         fn a_plan_that_was_applied_leaves_nothing_to_do(

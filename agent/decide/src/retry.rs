@@ -160,6 +160,68 @@ mod tests {
     }
 
     #[test]
+    fn each_class_has_its_pace() {
+        for (kind, first, most) in [
+            (FaultKind::Fenced, 100, 1_000),
+            (FaultKind::Conflict, 50, 10_000),
+            (FaultKind::Server, 500, 15_000),
+            (FaultKind::Unreachable, 500, 15_000),
+            (FaultKind::TimedOut, 500, 15_000),
+            (FaultKind::Malformed, 500, 15_000),
+            (FaultKind::NotFound, 500, 15_000),
+            (FaultKind::CredentialsMissing, 500, 15_000),
+            (FaultKind::RateLimited, 2_000, 60_000),
+            (FaultKind::Credentials, 2_000, 60_000),
+            (FaultKind::Unauthorized, 2_000, 60_000),
+            (FaultKind::Forbidden, 2_000, 60_000),
+            (FaultKind::ServiceNotEnabled, 2_000, 60_000),
+            (FaultKind::Invalid, 2_000, 60_000),
+            (FaultKind::Quota, 2_000, 60_000),
+        ] {
+            let of = |attempts| delay(&fault(kind), attempts, 1.0);
+            assert_eq!((of(1), of(40)), (Duration::from_millis(first), Duration::from_millis(most)), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn each_class_has_gardeners_codes() {
+        for (kind, codes) in [
+            (FaultKind::Credentials, "ERR_INFRA_UNAUTHENTICATED"),
+            (FaultKind::Unauthorized, "ERR_INFRA_UNAUTHORIZED"),
+            (FaultKind::ServiceNotEnabled, "ERR_INFRA_DEPENDENCIES"),
+            (FaultKind::Conflict, "ERR_INFRA_DEPENDENCIES"),
+            (FaultKind::Quota, "ERR_INFRA_QUOTA_EXCEEDED ERR_INFRA_RATE_LIMITS_EXCEEDED"),
+            (FaultKind::RateLimited, "ERR_INFRA_RATE_LIMITS_EXCEEDED"),
+            (FaultKind::Server, "ERR_RETRYABLE_INFRA_DEPENDENCIES"),
+            (FaultKind::Unreachable, "ERR_RETRYABLE_INFRA_DEPENDENCIES"),
+            (FaultKind::TimedOut, "ERR_RETRYABLE_INFRA_DEPENDENCIES"),
+            (FaultKind::Malformed, "ERR_RETRYABLE_INFRA_DEPENDENCIES"),
+            (FaultKind::Invalid, "ERR_CONFIGURATION_PROBLEM"),
+            (FaultKind::CredentialsMissing, ""),
+            (FaultKind::Forbidden, ""),
+            (FaultKind::NotFound, ""),
+            (FaultKind::Fenced, ""),
+        ] {
+            assert_eq!(kind.codes().join(" "), codes, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn writes_to_kubernetes_pause_longer_after_each_failure() {
+        let mut pause = Pause::default();
+        let now = Moment(Duration::from_secs(100));
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            pause.failed(now);
+            pauses.push(pause.not_before.since(now).as_millis());
+        }
+        assert_eq!(pauses, [400, 800, 1_600, 3_200, 6_400, 10_000, 10_000, 10_000]);
+        assert_eq!(pause.failures, 8);
+        pause.succeeded();
+        assert_eq!(pause, Pause::default());
+    }
+
+    #[test]
     fn retry_after_is_a_lower_bound() {
         let limited = Fault { retry_after: Some(Duration::from_secs(90)), ..fault(FaultKind::RateLimited) };
         assert_eq!(delay(&limited, 1, 0.0), Duration::from_secs(90));

@@ -370,3 +370,6 @@ impl Record {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
