@@ -19,7 +19,7 @@ use crate::health::Verdict;
 use crate::plan::{self, Plan, Step, Update};
 use crate::settings::Settings;
 use crate::status::{self, Failure, Outcome, Record, Report, Waiting};
-use crate::{Moment, invariants, names};
+use crate::{Moment, access, invariants, names};
 
 pub use memory::{Balancer, Memory, Trouble};
 
@@ -66,6 +66,8 @@ pub struct Pass {
     pub identity: Option<Identity>,
     /// The plan, where there was enough to make one.
     pub plan: Option<Plan>,
+    /// What is odd and goes on all the same; the log says each once.
+    pub warnings: Vec<String>,
     /// What it comes to; `None` where this agent has no say or knows too little yet.
     pub outcome: Option<Outcome>,
     /// When to look again, if nothing happens before.
@@ -108,6 +110,7 @@ pub fn pass(situation: &Situation<'_>) -> Pass {
         choice,
         identity: identity(situation),
         plan: None,
+        warnings: Vec::new(),
         outcome: None,
         wake: None,
     };
@@ -174,6 +177,7 @@ fn reconcile(situation: &Situation<'_>, pass: &mut Pass) {
     }
     let observed = memory.observed();
     let wish = desired::load_balancer(&spec, settings);
+    pass.warnings.extend(access::warning(&spec, settings));
     if let Some(observed) = observed
         && let Err(why) = plan::ownership(observed, &wish.labels, recorded)
     {
@@ -188,6 +192,11 @@ fn reconcile(situation: &Situation<'_>, pass: &mut Pass) {
         read_later(situation, pass, &identity.name);
         let waiting = if unlisted { Waiting::Nodes } else { Waiting::Endpoints };
         return conclude(situation, pass, Outcome::Waiting(waiting));
+    }
+    // A balancer that is there keeps its ranges meanwhile; a new one would be open to everybody.
+    if let (None, Some(why)) = (observed, access::unread(&spec, settings)) {
+        read_later(situation, pass, &identity.name);
+        return conclude(situation, pass, Outcome::Waiting(Waiting::Facts(vec![why])));
     }
     let plan = plan::diff(&wish, observed);
     let broken = invariants::broken(&plan, &known_addresses(situation, &pass.choice));

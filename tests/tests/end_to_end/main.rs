@@ -4,9 +4,12 @@
 //! condition with a deadline.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 
+mod access;
 mod api_server;
 mod cloud;
+mod credentials;
 mod election;
 mod endpoints;
 mod exposure;
 mod operator;
+mod reload;

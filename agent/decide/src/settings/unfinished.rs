@@ -23,7 +23,6 @@ enum Kind {
 /// The value of a switch that means "off".
 enum Off {
     Bool,
-    Text(&'static str),
 }
 
 /// The table.
@@ -34,8 +33,6 @@ const UNFINISHED: &[Row] = &[
     switch("health.probe.enabled", Off::Bool),
     parameter("health.probe"),
     parameter("health.reAddDelay"),
-    switch("stackit.credentials", Off::Text("Mounted")),
-    switch("loadBalancer.accessControl.sourceRangesFile", Off::Text("")),
     parameter("loadBalancer.writesPerMinute"),
 ];
 
@@ -51,7 +48,6 @@ impl Off {
     fn value(&self) -> Value {
         match self {
             Self::Bool => Value::Bool(false),
-            Self::Text(text) => Value::from(*text),
         }
     }
 }
@@ -84,11 +80,7 @@ pub fn is_unfinished(path: &str) -> bool {
 
 /// What `config defaults` writes behind a key whose feature is not there yet.
 pub fn remark(path: &str) -> Option<&'static str> {
-    row(UNFINISHED, path).map(|row| match row.kind {
-        // A choice that has one value so far.
-        Kind::Switch(Off::Text(text)) if !text.is_empty() => "another value is not available yet",
-        _ => "not available yet",
-    })
+    row(UNFINISHED, path).map(|_| "not available yet")
 }
 
 /// Brings the settings in line with what is there.
@@ -145,7 +137,7 @@ fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-fn pointer(path: &str) -> String {
+pub(super) fn pointer(path: &str) -> String {
     format!("/{}", path.replace('.', "/"))
 }
 
@@ -154,7 +146,7 @@ fn at<'a>(tree: &'a mut Value, path: &str) -> Option<&'a mut Value> {
 }
 
 /// The paths of all keys that are not sections.
-fn leaves(tree: &Value) -> Vec<String> {
+pub(super) fn leaves(tree: &Value) -> Vec<String> {
     fn walk(map: &Map<String, Value>, prefix: &str, paths: &mut Vec<String>) {
         for (key, value) in map {
             let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };

@@ -24,6 +24,7 @@ pub(super) struct Notes {
     metrics: Metrics,
     choice: Option<Choice>,
     outcome: Option<Outcome>,
+    warnings: Vec<String>,
     leads: bool,
     /// Since when the balancer's targets have not been what they should be.
     evidence: Option<Moment>,
@@ -42,6 +43,7 @@ impl Notes {
             metrics,
             choice: None,
             outcome: None,
+            warnings: Vec::new(),
             leads: false,
             evidence: None,
             settled: false,
@@ -66,6 +68,12 @@ impl Notes {
         self.metrics.set_frozen(pass.choice.frozen.and_then(|frozen| FrozenReason::from_word(frozen.word())));
         self.choice(&pass.choice);
         self.plan(pass);
+        for warning in pass.warnings.iter().filter(|warning| !self.warnings.contains(warning)) {
+            warn!(exposure = self.exposure, "{warning}");
+        }
+        if pass.plan.is_some() {
+            self.warnings.clone_from(&pass.warnings);
+        }
         self.outcome(pass, leads);
     }
 
