@@ -74,6 +74,9 @@ pub async fn run(settings: Settings, source: Source, log: LogHandle) -> anyhow::
         () = signals.next() => return Ok(()),
     };
     let sources = Sources::start(&live, access.as_ref(), &health, &mut watches)?;
+    if let Some(access) = access.clone() {
+        watches.spawn(access.follow(live.clone()));
+    }
     let (stop_lease, lease_stopped) = watch::channel(false);
     let (leadership, mut election) = elect(&settings, access.as_ref(), &health, &metrics, lease_stopped)?;
     let clouds = Arc::new(Clouds::new(Origins {

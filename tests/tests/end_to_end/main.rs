@@ -12,4 +12,5 @@ mod election;
 mod endpoints;
 mod exposure;
 mod operator;
+mod reach;
 mod reload;
