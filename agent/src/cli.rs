@@ -15,7 +15,7 @@ use tracing::info;
 
 use crate::admin::log;
 use crate::cluster::resource;
-use crate::host::config::{self, DEFAULT_FILE, Loaded, Override};
+use crate::host::config::{self, DEFAULT_FILE, Loaded, Override, Source};
 use crate::{REVISION, VERSION, run};
 
 /// Wrong usage, or settings that cannot be used.
@@ -98,7 +98,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     match arguments.verb {
-        Verb::Run(file) => with_settings(&file, &arguments.global, start),
+        Verb::Run(file) => {
+            with_settings(&file, &arguments.global, |loaded| start(loaded, source(&file, &arguments.global)))
+        }
         Verb::Pause(file) => with_settings(&file, &arguments.global, |loaded| hands_off(&loaded, true)),
         Verb::Resume(file) => with_settings(&file, &arguments.global, |loaded| hands_off(&loaded, false)),
         Verb::Config(ConfigVerb::Check(file)) => with_settings(&file, &arguments.global, |loaded| {
@@ -120,12 +122,12 @@ pub fn crd() -> anyhow::Result<String> {
     serde_saphyr::to_string(&definition).context("printing the CustomResourceDefinition")
 }
 
-fn start(loaded: Loaded) -> anyhow::Result<()> {
-    let _log = log::init(&loaded.settings.log).context("starting the log")?;
+fn start(loaded: Loaded, source: Source) -> anyhow::Result<()> {
+    let log = log::init(&loaded.settings.log).context("starting the log")?;
     for unavailable in &loaded.unavailable {
         info!(setting = unavailable.path, in_effect = unavailable.off, "not available yet");
     }
-    runtime()?.block_on(run::run(loaded.settings))
+    runtime()?.block_on(run::run(loaded.settings, source, log))
 }
 
 fn hands_off(loaded: &Loaded, paused: bool) -> anyhow::Result<()> {
@@ -139,13 +141,23 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 fn with_settings(file: &ConfigFile, global: &Global, verb: impl FnOnce(Loaded) -> anyhow::Result<()>) -> ExitCode {
-    match config::load(&file.config, std::env::vars_os(), &overrides(global)) {
+    match source(file, global).load() {
         Ok(loaded) => finished(verb(loaded)),
         Err(mistakes) => {
             complain(&format!("{mistakes}\n"));
             ExitCode::from(UNUSABLE)
         }
     }
+}
+
+fn source(file: &ConfigFile, global: &Global) -> Source {
+    // Of the environment only what may be a setting is kept.
+    let ours = |(name, _): &(OsString, OsString)| {
+        let start = name.as_encoded_bytes().get(..config::PREFIX.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(config::PREFIX.as_bytes()))
+    };
+    let environment = std::env::vars_os().filter(ours).collect();
+    Source { file: file.config.clone(), environment, overrides: overrides(global) }
 }
 
 fn overrides(global: &Global) -> Vec<Override> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::Value;
 
+use crate::control_plane::certificates::replace;
 use crate::process::{Folder, Process};
 use crate::wait::{hopeless, until};
 
@@ -74,6 +75,16 @@ impl Agent {
     ///
     /// `settings` is merged over what every test needs: the name and a free admin port.
     pub async fn start(name: &str, settings: Value, folder: &Folder) -> Result<Self> {
+        Self::start_with(name, settings, folder, &[]).await
+    }
+
+    /// As [`Agent::start`], with these variables in its environment.
+    pub async fn start_with(
+        name: &str,
+        settings: Value,
+        folder: &Folder,
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
         let mut effective = serde_json::json!({
             "apiVersion": "agent.exposure.gardener.cloud/v1alpha1",
             "kind": "AgentConfiguration",
@@ -87,11 +98,19 @@ impl Agent {
         std::fs::write(&config, effective.to_string()).context("writing the settings")?;
         let mut command = Command::new(binary()?);
         command.arg("run").arg("--config").arg(&config).env_remove("KUBECONFIG").env_remove("NODE_NAME");
+        command.envs(environment.iter().copied());
         let process = Process::start(name, command, folder.join(format!("{name}.log")))?;
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(2)).build()?;
         let agent = Self { process, config, client };
         until("the admin server to listen", START, || async { agent.admin().map(drop) }).await?;
         Ok(agent)
+    }
+
+    /// Merges `over` over the settings in the file, and replaces that at once.
+    pub fn change_settings(&self, over: Value) -> Result<()> {
+        let mut settings = serde_json::from_str(&std::fs::read_to_string(&self.config)?)?;
+        merge(&mut settings, over);
+        replace(&self.config, &settings.to_string())
     }
 
     /// The process.

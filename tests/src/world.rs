@@ -130,9 +130,45 @@ impl World {
 
     /// An agent on the node `name`, with `over` merged over the settings that fit this world.
     pub async fn agent(&self, name: &str, over: Value) -> Result<Agent> {
+        self.agent_with(name, over, &[]).await
+    }
+
+    /// As [`World::agent`], with these variables in its environment.
+    pub async fn agent_with(&self, name: &str, over: Value, environment: &[(&str, &str)]) -> Result<Agent> {
         let mut settings = self.settings()?;
         merge(&mut settings, over);
-        Agent::start(name, settings, &self.folder).await
+        Agent::start_with(name, settings, &self.folder, environment).await
+    }
+
+    /// A file of this world's own.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Merges `over` into the status of the `Infrastructure`.
+    pub async fn set_infrastructure(&self, status: Value) -> Result<()> {
+        let patch = Patch::Merge(json!({ "status": status }));
+        self.dynamic("Infrastructure").patch_status(SHOOT, &PatchParams::default(), &patch).await?;
+        Ok(())
+    }
+
+    /// The ranges that the balancer admits, sorted; `None`: it has no access control.
+    pub fn source_ranges(&self) -> Option<Vec<String>> {
+        let balancer = self.emulator.balancer(BALANCER)?;
+        let ranges = balancer["options"]["accessControl"]["allowedSourceRanges"].as_array()?;
+        let mut ranges: Vec<String> = ranges.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+        ranges.sort();
+        Some(ranges)
+    }
+
+    /// Waits until the balancer admits exactly these ranges, given in order.
+    pub async fn awaits_source_ranges(&self, ranges: &[&str], deadline: Duration) -> Result<()> {
+        until(&format!("source ranges {ranges:?}"), deadline, || async {
+            let found = self.source_ranges();
+            ensure!(found.as_ref().is_some_and(|found| found == ranges), "{found:?}");
+            Ok(())
+        })
+        .await
     }
 
     /// The settings that fit this world.

@@ -271,6 +271,7 @@ mod tests {
             source_ranges: None,
             network_id: text("net"),
             egress: access::Egress::Unreadable,
+            file_ranges: crate::access::FileRanges::NotSet,
         }
     }
 

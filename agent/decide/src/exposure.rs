@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 use serde_json::Value;
 
-use crate::access::Egress;
+use crate::access::{Egress, FileRanges};
 use crate::desired::Identity;
 use crate::endpoints::Endpoint;
 use crate::health::NodeAddress;
@@ -56,6 +56,8 @@ pub struct ExposureView {
     pub class: Option<String>,
     /// `spec.port`.
     pub port: i32,
+    /// `spec.credentialsRef`: namespace and name.
+    pub credentials: Option<(String, String)>,
     /// `spec.providerConfig`.
     pub provider_config: Option<Value>,
     /// `spec.endpoints` in their order.
@@ -88,6 +90,8 @@ pub struct Facts {
     pub egress: Egress,
     /// The Shoot carries [`FORCE_DELETION`].
     pub force_deletion: bool,
+    /// What `loadBalancer.accessControl.sourceRangesFile` holds.
+    pub file_ranges: FileRanges,
 }
 
 /// What one exposure asks for, complete.
@@ -109,6 +113,8 @@ pub struct ExposureSpec {
     pub network_id: String,
     /// The shoot's own egress addresses.
     pub egress: Egress,
+    /// Ranges of the file that the settings name.
+    pub file_ranges: FileRanges,
 }
 
 /// Why an exposure cannot be worked on.
@@ -182,8 +188,18 @@ pub fn resolve(view: &ExposureView, endpoints: Vec<Endpoint>, facts: &Facts) -> 
         _ if !mistakes.is_empty() => Err(Unresolved::Configuration(mistakes)),
         (Some(port), Ok(identity), Ok(network_id)) => {
             let (plan_id, source_ranges) = config.map_or((None, None), |c| (c.plan_id, Some(c.source_ranges)));
-            let (name, egress) = (view.name.clone(), facts.egress.clone());
-            Ok(ExposureSpec { name, identity, port, endpoints, plan_id, source_ranges, network_id, egress })
+            let (name, egress, file_ranges) = (view.name.clone(), facts.egress.clone(), facts.file_ranges.clone());
+            Ok(ExposureSpec {
+                name,
+                identity,
+                port,
+                endpoints,
+                plan_id,
+                source_ranges,
+                network_id,
+                egress,
+                file_ranges,
+            })
         }
         (_, identity, network_id) => {
             let missing = identity.err().into_iter().chain(network_id.err()).flatten().collect();
@@ -356,6 +372,7 @@ mod tests {
             project_id: Ok("project".to_owned()),
             egress: Egress::Unreadable,
             force_deletion: false,
+            file_ranges: FileRanges::NotSet,
         }
     }
 

@@ -25,7 +25,7 @@ use crate::health::Verdict;
 use crate::plan::{self, Plan, Step, Update};
 use crate::settings::Settings;
 use crate::status::{self, Failure, Outcome, Record, Report, Waiting};
-use crate::{Moment, invariants, names};
+use crate::{Moment, access, invariants, names};
 
 use delete::delete;
 use hand_over::{hand_over, is_restored};
@@ -76,6 +76,8 @@ pub struct Pass {
     pub identity: Option<Identity>,
     /// The plan, where there was enough to make one.
     pub plan: Option<Plan>,
+    /// What is odd and goes on all the same; the log says each once.
+    pub warnings: Vec<String>,
     /// What it comes to; `None` where this agent has no say or knows too little yet.
     pub outcome: Option<Outcome>,
     /// A forced deletion gives this up: what is left behind and why, for people.
@@ -124,6 +126,7 @@ pub fn pass(situation: &Situation<'_>) -> Pass {
         choice,
         identity: identity(situation),
         plan: None,
+        warnings: Vec::new(),
         outcome: None,
         left_behind: None,
         wake: None,
@@ -204,6 +207,7 @@ fn reconcile(situation: &Situation<'_>, pass: &mut Pass) {
     }
     let observed = memory.observed();
     let wish = desired::load_balancer(&spec, settings);
+    pass.warnings.extend(access::warning(&spec, settings));
     if let Some(observed) = observed
         && let Err(why) = plan::ownership(observed, &wish.labels, recorded)
     {
@@ -218,6 +222,11 @@ fn reconcile(situation: &Situation<'_>, pass: &mut Pass) {
         read_later(situation, pass, &identity.name);
         let waiting = if unlisted { Waiting::Nodes } else { Waiting::Endpoints };
         return conclude(situation, pass, Outcome::Waiting(waiting));
+    }
+    // A balancer that is there keeps its ranges meanwhile; a new one would be open to everybody.
+    if let (None, Some(why)) = (observed, access::unread(&spec, settings)) {
+        read_later(situation, pass, &identity.name);
+        return conclude(situation, pass, Outcome::Waiting(Waiting::Facts(vec![why])));
     }
     let mut plan = plan::diff(&wish, observed);
     let truce = memory.foreign.yields(&mut plan, situation.now);

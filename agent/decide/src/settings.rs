@@ -22,6 +22,7 @@ mod cluster;
 pub mod duration;
 mod health;
 mod mistakes;
+mod reload;
 mod server;
 mod unfinished;
 mod words;
@@ -34,6 +35,7 @@ pub use cloud::{AccessControl, ActiveHealthCheck, CredentialsSource, LoadBalance
 pub use cluster::{Controllers, Exposure, Kubernetes, LeaderElection, NodeSource, Nodes};
 pub use health::{Health, Probe, ReAddDelay};
 pub use mistakes::Mistake;
+pub use reload::{Reloaded, reload, waits_for_restart};
 pub use server::{Log, LogFormat, LogLevel, Server};
 pub use unfinished::{Reconciled, Unavailable, is_unfinished, reconcile, remark};
 pub use words::{LabelTerm, label_terms};
@@ -124,6 +126,12 @@ impl Settings {
     pub fn mistakes(&self) -> Vec<Mistake> {
         checks::all(self)
     }
+}
+
+/// A canonical CIDR, or what was found and what to write instead.
+pub(crate) fn canonical_range(text: &str) -> Result<ipnet::IpNet, String> {
+    words::cidr(text).map_err(|complaint| format!("{}; {}", complaint.found, complaint.hint))?;
+    text.parse().map_err(|_| format!("{text:?} is not a CIDR"))
 }
 
 /// A string setting whose empty value means "not set".

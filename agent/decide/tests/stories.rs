@@ -22,6 +22,7 @@ fn facts() -> Facts {
         project_id: fact("project"),
         egress: Egress::Unreadable,
         force_deletion: false,
+        file_ranges: decide::access::FileRanges::NotSet,
     }
 }
 

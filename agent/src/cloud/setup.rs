@@ -71,6 +71,11 @@ impl CaBundle {
     }
 }
 
+/// Whether requests can go to this URL.
+pub fn check_endpoint(url: &str) -> Result<(), SetupError> {
+    endpoint(url).map(drop)
+}
+
 /// A URL that requests can go to.
 pub(super) fn endpoint(url: &str) -> Result<Url, SetupError> {
     let broken = |problem| SetupError::Endpoint { url: redact_url(url), problem };

@@ -100,6 +100,7 @@ struct Credential {
     endpoint: Url,
 }
 
+#[derive(Clone)]
 struct Token {
     text: Secret,
     renew_from: Instant,
@@ -148,6 +149,21 @@ impl Tokens {
             state: Mutex::new(state),
             turn: Arc::default(),
         })))
+    }
+
+    /// The same credentials and token, fetched over other certificate authorities or with another time limit.
+    pub fn rebuilt(
+        &self,
+        timeout: Duration,
+        bundle: Option<&CaBundle>,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, SetupError> {
+        let http = Http::new(Purpose::Tokens, timeout, bundle, observer)?;
+        let old = self.0.state();
+        let (credential, candidate) = (Arc::clone(&old.credential), old.candidate.clone());
+        let state = State { credential, candidate, token: old.token.clone(), failure: None };
+        let clock = Box::new(Instant::now);
+        Ok(Self(Arc::new(Inner { http, timeout, clock, state: Mutex::new(state), turn: Arc::default() })))
     }
 
     /// Takes a changed credential. The one in use stays until this one has worked once.
@@ -297,7 +313,7 @@ impl Inner {
                     return Ok(self.state().succeeded(candidate, granted, (self.clock)()));
                 }
                 Err(fault) => {
-                    tracing::warn!(error = %fault.message, "the changed credential does not work, the old one stays");
+                    tracing::warn!(reason = "CredentialsInvalid", error = %fault.message, "the changed credential does not work, the old one stays");
                     let now = (self.clock)();
                     let mut state = self.state();
                     if let Some(token) = state.valid(now).filter(|token| now < token.renew_from) {
@@ -316,7 +332,7 @@ impl Inner {
         // What is wrong with the newer credential is what can be put right.
         if let Some(fault) = refused.or_else(|| outcome.as_ref().err().cloned()) {
             if outcome.is_err() {
-                tracing::warn!(error = %fault.message, "no access token");
+                tracing::warn!(reason = "CredentialsInvalid", error = %fault.message, "no access token");
             }
             state.failed(fault, now, rand::random());
         }

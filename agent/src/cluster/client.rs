@@ -2,26 +2,46 @@
 //!
 //! Kubernetes never goes through a proxy, and nothing waits for a connection longer than a few seconds. Retrying is
 //! the callers' business: kube's own retries would hide what is wrong.
+//!
+//! Kubeconfig, CA and token are followed, and a client that was handed out uses them as they are now: whoever holds
+//! one never learns that it was swapped underneath. A watch that is open goes on over its old connection until the
+//! API server ends it, within a minute.
 
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use anyhow::anyhow;
 use decide::settings::Settings;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::host::reload::Changes;
 
 /// Where gardenadm's unit has its kubeconfig, when nothing else is named.
 const DEFAULT_KUBECONFIG: &str = "/etc/shoot-exposure-agent/kubeconfig";
+/// Where a pod finds its account.
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Time to connect.
 const CONNECT: Duration = Duration::from_secs(3);
 
 /// The way to the API server, with where it was read.
 #[derive(Clone, Debug)]
 pub struct Access {
-    /// What kube needs to build a client.
+    /// What kube needs to build a client, as first read.
     pub config: Config,
     /// Where it comes from, for people.
     pub origin: String,
+    /// The files it consists of.
+    files: BTreeSet<PathBuf>,
+    /// What they held before they were read.
+    fingerprint: u64,
+    /// As it is now.
+    current: Arc<watch::Sender<Config>>,
 }
 
 /// Why there is no way to the API server.
@@ -58,8 +78,10 @@ pub async fn find(settings: &Settings) -> Result<Option<Access>, AccessError> {
     if let Some(path) = from_environment {
         return read(Path::new(&path), "$KUBECONFIG").await.map(Some);
     }
+    let account = BTreeSet::from(["token", "ca.crt"].map(|name| Path::new(SERVICE_ACCOUNT).join(name)));
+    let before = fingerprint(&account);
     if let Ok(config) = Config::incluster() {
-        return Ok(Some(Access { config: limited(config), origin: "the pod's service account".to_owned() }));
+        return Ok(Some(Access::new(config, "the pod's service account".to_owned(), account, before)));
     }
     let default = Path::new(DEFAULT_KUBECONFIG);
     if default.exists() { read(default, "the default").await.map(Some) } else { Ok(None) }
@@ -67,9 +89,35 @@ pub async fn find(settings: &Settings) -> Result<Option<Access>, AccessError> {
 
 async fn read(path: &Path, named_by: &'static str) -> Result<Access, AccessError> {
     let failed = |source| AccessError::Kubeconfig { path: path.to_owned(), named_by, source };
+    let files = files(path, &Kubeconfig::read_from(path).map_err(failed)?);
+    // Taken before the files are read: what changes meanwhile is seen as a change.
+    let before = fingerprint(&files);
     let kubeconfig = Kubeconfig::read_from(path).map_err(failed)?;
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(failed)?;
-    Ok(Access { config: limited(config), origin: format!("`{}`", path.display()) })
+    Ok(Access::new(config, format!("`{}`", path.display()), files, before))
+}
+
+/// A kubeconfig and every file it names.
+fn files(path: &Path, kubeconfig: &Kubeconfig) -> BTreeSet<PathBuf> {
+    let authorities =
+        kubeconfig.clusters.iter().filter_map(|named| named.cluster.as_ref()?.certificate_authority.clone());
+    let users = kubeconfig.auth_infos.iter().filter_map(|named| named.auth_info.as_ref());
+    let users =
+        users.flat_map(|user| [&user.token_file, &user.client_certificate, &user.client_key]).flatten().cloned();
+    std::iter::once(path.to_owned()).chain(authorities.chain(users).map(PathBuf::from)).collect()
+}
+
+/// What the files hold, as a number.
+fn fingerprint(files: &BTreeSet<PathBuf>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for file in files {
+        file.hash(&mut hasher);
+        match std::fs::read(file) {
+            Ok(content) => content.hash(&mut hasher),
+            Err(error) => error.kind().hash(&mut hasher),
+        }
+    }
+    hasher.finish()
 }
 
 fn limited(mut config: Config) -> Config {
@@ -80,9 +128,81 @@ fn limited(mut config: Config) -> Config {
 }
 
 impl Access {
-    /// A client with connections of its own.
-    pub fn client(&self) -> Result<Client, AccessError> {
-        Client::try_from(self.config.clone())
-            .map_err(|source| AccessError::Client { origin: self.origin.clone(), source })
+    fn new(config: Config, origin: String, files: BTreeSet<PathBuf>, fingerprint: u64) -> Self {
+        let config = limited(config);
+        let current = Arc::new(watch::Sender::new(config.clone()));
+        Self { config, origin, files, fingerprint, current }
     }
+
+    /// A client with connections of its own, which follows what changes.
+    pub fn client(&self) -> Result<Client, AccessError> {
+        let mut current = self.current.subscribe();
+        let config = current.borrow_and_update().clone();
+        let namespace = config.default_namespace.clone();
+        let first = self.try_client(config)?;
+        let newest = Arc::new(Mutex::new((current, first)));
+        let service = tower::service_fn(move |request| {
+            let client = swapped(&newest);
+            async move { client.send(request).await }
+        });
+        Ok(Client::new(service, namespace))
+    }
+
+    fn try_client(&self, config: Config) -> Result<Client, AccessError> {
+        Client::try_from(config).map_err(|source| AccessError::Client { origin: self.origin.clone(), source })
+    }
+
+    /// Follows the files, and the setting that names them, without end. What cannot be used changes nothing.
+    pub async fn follow(mut self, mut live: watch::Receiver<Arc<Settings>>) {
+        let mut said = None;
+        loop {
+            let folders: BTreeSet<&Path> = self.files.iter().filter_map(|file| file.parent()).collect();
+            let changes = Changes::of_all(folders);
+            loop {
+                tokio::select! {
+                    () = changes.next() => {}
+                    Ok(()) = live.changed() => {}
+                }
+                let settings = live.borrow_and_update().clone();
+                let found = find(&settings).await;
+                let problem = match found {
+                    Ok(Some(found)) if found.fingerprint == self.fingerprint => None,
+                    Ok(Some(found)) => match found.try_client(found.config.clone()) {
+                        Ok(_) => {
+                            info!(origin = found.origin, server = %found.config.cluster_url, "using Kubernetes as it is told now");
+                            self.current.send_replace(found.config.clone());
+                            let (current, files) = (Arc::clone(&self.current), self.files.clone());
+                            self = Self { current, ..found };
+                            said = None;
+                            if self.files == files { None } else { break }
+                        }
+                        Err(error) => Some(format!("{:#}", anyhow!(error))),
+                    },
+                    Ok(None) => Some("there is no kubeconfig any more".to_owned()),
+                    Err(error) => Some(format!("{:#}", anyhow!(error))),
+                };
+                if let Some(problem) = &problem
+                    && said.as_ref() != Some(problem)
+                {
+                    warn!(problem, "cannot read the way to Kubernetes again; the last good one stays");
+                }
+                said = problem;
+            }
+        }
+    }
+}
+
+/// The client to send with: the one in use, or a new one where the files have changed since.
+fn swapped(newest: &Mutex<(watch::Receiver<Config>, Client)>) -> Client {
+    let mut newest = newest.lock().unwrap_or_else(PoisonError::into_inner);
+    let (current, client) = &mut *newest;
+    if current.has_changed().unwrap_or(false) {
+        let config = current.borrow_and_update().clone();
+        match Client::try_from(config) {
+            Ok(new) => *client = new,
+            // It was tried before it was told, so this is about this machine; the old one may still do.
+            Err(error) => warn!(%error, "cannot make a new Kubernetes client; the old one stays"),
+        }
+    }
+    client.clone()
 }

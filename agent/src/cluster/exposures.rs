@@ -194,6 +194,7 @@ fn exposed(object: SelfHostedShootExposure) -> Exposed {
         kind: spec.r#type,
         class: spec.class,
         port: spec.port,
+        credentials: spec.credentials_ref.and_then(|r| Some((r.namespace.unwrap_or_default(), r.name?))),
         provider_config: spec.provider_config.filter(|config| !config.is_null()),
         endpoints: spec.endpoints.into_iter().map(from_wire).collect(),
         status: status.map(previous).unwrap_or_default(),

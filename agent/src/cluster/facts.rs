@@ -1,11 +1,11 @@
 //! Facts about the shoot: from `Cluster` and `Infrastructure`, where the settings do not name them.
 //!
 //! Source: Gardener contract sections 5 and 6. Both kinds are read leniently as plain values: only a few fields
-//! matter, and an object of a newer version must not stop anything. Deliberately not here: credentials.
+//! matter, and an object of a newer version must not stop anything. Deliberately not here: credentials and files.
 
 use std::collections::BTreeSet;
 
-use decide::access::Egress;
+use decide::access::{Egress, FileRanges};
 use decide::exposure::{FORCE_DELETION, Facts};
 use decide::settings::Settings;
 use kube::api::{ApiResource, DynamicObject};
@@ -30,6 +30,21 @@ pub struct Cluster {
     pub ip_families: Vec<String>,
     /// The Shoot's owner forces the deletion.
     pub force_deletion: bool,
+    /// `spec.cloudProfile.spec`.
+    pub profile: Profile,
+}
+
+/// What is read of the `CloudProfile` inside `Cluster`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Profile {
+    /// `providerConfig.apiEndpoints.loadBalancer`.
+    pub load_balancer_endpoint: Option<String>,
+    /// `providerConfig.apiEndpoints.tokenEndpoint`.
+    pub token_endpoint: Option<String>,
+    /// `caBundle`, PEM.
+    pub ca_bundle: Option<String>,
+    /// What has another type than expected, each with its path; as good as missing.
+    pub problems: Vec<String>,
 }
 
 /// What is read of `Infrastructure`.
@@ -59,8 +74,36 @@ pub fn cluster(object: DynamicObject) -> Read<Cluster> {
             .map(|families| families.iter().filter_map(word).collect())
             .unwrap_or_default(),
         force_deletion: word(&shoot["metadata"]["annotations"][FORCE_DELETION]).is_some_and(|text| is_true(&text)),
+        profile: profile(&object.data["spec"]["cloudProfile"]["spec"]),
     };
     Ok((name, cluster))
+}
+
+fn profile(spec: &Value) -> Profile {
+    const ROOT: &str = "cloudProfile.spec";
+    let mut problems = Vec::new();
+    let mut fail = |path: &str, wanted: &str| problems.push(format!("{ROOT}.{path} is not {wanted}"));
+    let config = &spec["providerConfig"];
+    let endpoints = &config["apiEndpoints"];
+    for (path, value) in [("providerConfig", config), ("providerConfig.apiEndpoints", endpoints)] {
+        if !value.is_null() && !value.is_object() {
+            fail(path, "an object");
+        }
+    }
+    let kind = &config["kind"];
+    if config.is_object() && kind != "CloudProfileConfig" {
+        fail("providerConfig.kind", &format!("CloudProfileConfig, but {kind}"));
+    }
+    let mut text = |path: &str, value: &Value| {
+        if !value.is_null() && !value.is_string() {
+            fail(path, "a string");
+        }
+        word(value)
+    };
+    let load_balancer_endpoint = text("providerConfig.apiEndpoints.loadBalancer", &endpoints["loadBalancer"]);
+    let token_endpoint = text("providerConfig.apiEndpoints.tokenEndpoint", &endpoints["tokenEndpoint"]);
+    let ca_bundle = text("caBundle", &spec["caBundle"]);
+    Profile { load_balancer_endpoint, token_endpoint, ca_bundle, problems }
 }
 
 /// For the watch on `Infrastructure`.
@@ -125,6 +168,7 @@ pub fn gather(
             None => Egress::Unreadable,
         },
         force_deletion: cluster.is_some_and(|cluster| cluster.force_deletion),
+        file_ranges: FileRanges::NotSet,
     }
 }
 
@@ -185,6 +229,34 @@ mod tests {
         let region = facts.region.unwrap_err();
         assert!(region.contains("stackit.region") && region.contains("clusters is forbidden"), "{region}");
         assert_eq!(facts.egress, Egress::Unreadable);
+    }
+
+    #[test]
+    fn the_cloud_profile_is_read_leniently_and_what_is_odd_is_named() {
+        assert_eq!(profile(&Value::Null), Profile::default());
+        let good = profile(&json!({
+            "caBundle": "PEM",
+            "providerConfig": {
+                "apiVersion": "stackit.provider.extensions.gardener.cloud/v1alpha1", "kind": "CloudProfileConfig",
+                "apiEndpoints": {"loadBalancer": "https://lb", "tokenEndpoint": "https://t", "dns": "https://dns"},
+                "regions": [],
+            },
+        }));
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!((good.load_balancer_endpoint, good.token_endpoint), (text("https://lb"), text("https://t")));
+        assert_eq!((good.ca_bundle, good.problems.len()), (text("PEM"), 0));
+        let odd = profile(&json!({
+            "caBundle": 1, "providerConfig": {"kind": "Other", "apiEndpoints": {"loadBalancer": ["x"]}},
+        }));
+        assert_eq!(
+            odd.problems,
+            [
+                "cloudProfile.spec.providerConfig.kind is not CloudProfileConfig, but \"Other\"",
+                "cloudProfile.spec.providerConfig.apiEndpoints.loadBalancer is not a string",
+                "cloudProfile.spec.caBundle is not a string",
+            ]
+        );
+        assert_eq!((odd.load_balancer_endpoint, odd.ca_bundle), (None, None));
     }
 
     #[test]

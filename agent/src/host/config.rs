@@ -17,7 +17,7 @@ mod tree;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use decide::settings::{self, Settings, Unavailable};
 use figment::Figment;
@@ -41,6 +41,24 @@ pub struct Override {
     pub path: String,
     /// The value as the user wrote it.
     pub value: String,
+}
+
+/// Everything that settings are read from, to read them again.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The file.
+    pub file: PathBuf,
+    /// The environment as it was at the start.
+    pub environment: Vec<(OsString, OsString)>,
+    /// The flags.
+    pub overrides: Vec<Override>,
+}
+
+impl Source {
+    /// Reads the file as it is now and puts the layers together.
+    pub fn load(&self) -> Result<Loaded, ConfigurationErrors> {
+        load(&self.file, self.environment.iter().cloned(), &self.overrides)
+    }
 }
 
 /// Settings that may be used.

@@ -5,3 +5,4 @@ pub mod config;
 pub mod node_list;
 pub mod reload;
 pub mod secret;
+pub mod source_ranges;

@@ -15,7 +15,7 @@ use tracing::debug;
 /// A look without having been told.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// Changes in a folder.
+/// Changes in some folders.
 pub struct Changes {
     changed: Arc<Notify>,
     _watcher: Option<notify::RecommendedWatcher>,
@@ -24,6 +24,11 @@ pub struct Changes {
 impl Changes {
     /// Watches one folder, not what is below it.
     pub fn of(folder: &Path) -> Self {
+        Self::of_all([folder])
+    }
+
+    /// Watches several folders, not what is below them.
+    pub fn of_all<'a>(folders: impl IntoIterator<Item = &'a Path>) -> Self {
         let changed = Arc::new(Notify::new());
         let told = Arc::clone(&changed);
         let tell = move |event: notify::Result<notify::Event>| {
@@ -31,10 +36,15 @@ impl Changes {
                 told.notify_one();
             }
         };
-        let watcher = notify::recommended_watcher(tell)
-            .and_then(|mut watcher| watcher.watch(folder, RecursiveMode::NonRecursive).map(|()| watcher))
-            .inspect_err(|error| debug!(folder = %folder.display(), %error, "cannot watch; looking every {LOOK:?}"))
+        let mut watcher = notify::recommended_watcher(tell)
+            .inspect_err(|error| debug!(%error, "cannot watch files; looking every {LOOK:?}"))
             .ok();
+        for folder in folders {
+            if let Some(Err(error)) = watcher.as_mut().map(|watcher| watcher.watch(folder, RecursiveMode::NonRecursive))
+            {
+                debug!(folder = %folder.display(), %error, "cannot watch; looking every {LOOK:?}");
+            }
+        }
         Self { changed, _watcher: watcher }
     }
 

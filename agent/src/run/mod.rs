@@ -5,6 +5,8 @@
 //! | nodes (watch or file) | the control-plane Nodes | every worker |
 //! | exposures | the exposure objects | the supervisor, every worker |
 //! | cluster, infrastructure | facts about the shoot | every worker |
+//! | [`settings`] | the settings file | everybody |
+//! | [`clouds`] | credentials and endpoints of STACKIT | every worker |
 //! | [`leader`] | the Lease | every worker: until when it may write |
 //! | [`worker`], one an exposure | the balancer, object and status of it | STACKIT, Kubernetes |
 //! | [`dns`], where it is asked for | the external DNS records | Kubernetes |
@@ -19,6 +21,7 @@ pub mod dns;
 pub mod hands_off;
 pub mod leader;
 pub mod proof;
+pub mod settings;
 pub mod sources;
 pub mod supervisor;
 pub mod worker;
@@ -30,18 +33,20 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use decide::Moment;
 use decide::leader::Timings;
-use decide::settings::{NodeSource, Settings};
+use decide::settings::{CredentialsSource, NodeSource, Settings};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{info, warn};
 
-use crate::admin::{AdminServer, Health, Metrics, Routes};
+use crate::admin::{AdminServer, Health, LogHandle, Metrics, Routes};
 use crate::cluster::client::{self, Access};
 use crate::cluster::events::Announcer;
+use crate::host::config::Source;
 use crate::{REVISION, VERSION};
-use clouds::Clouds;
+use clouds::{Clouds, Origins};
 use leader::{Candidate, Leadership};
+use settings::{Live, Reloading};
 use sources::Sources;
 use worker::Context;
 
@@ -57,26 +62,41 @@ const ELECTION_STUCK: Duration = Duration::from_secs(60);
 #[error("{0}")]
 pub struct Unusable(pub(crate) String);
 
-/// Runs until SIGTERM or SIGINT; a second signal ends it at once.
-pub async fn run(settings: Settings) -> anyhow::Result<()> {
+/// Runs until SIGTERM or SIGINT; a second signal ends it at once. `source` is where `settings` come from: they are
+/// read again when the file changes, and on SIGHUP.
+pub async fn run(settings: Settings, source: Source, log: LogHandle) -> anyhow::Result<()> {
     let settings = Arc::new(settings);
     let mut signals = Signals::new()?;
+    let hangup = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
     let metrics = Metrics::new(&settings.leader_election.lease_name, VERSION, REVISION);
     let health = Health::default();
     let _admin = admin(&settings, &health, &metrics)?;
+    let (out, live) = watch::channel(Arc::clone(&settings));
+    let check = health.gate("settings", "not read yet");
+    let mut watches = JoinSet::new();
+    watches.spawn(Reloading { source, out, log, hangup, check, metrics: metrics.clone() }.run());
     let access = tokio::select! {
-        access = access(&settings, &health) => access?,
+        access = access(&live, &health) => access?,
         () = signals.next() => return Ok(()),
     };
-    let mut watches = JoinSet::new();
-    let sources = Sources::start(&settings, access.as_ref(), &health, &mut watches)?;
+    let sources = Sources::start(&live, access.as_ref(), &health, &mut watches)?;
+    if let Some(access) = access.clone() {
+        watches.spawn(access.follow(live.clone()));
+    }
     let (stop_lease, lease_stopped) = watch::channel(false);
     let (leadership, mut election) = elect(&settings, access.as_ref(), &health, &metrics, lease_stopped)?;
-    let clouds = Arc::new(Clouds::new(Arc::clone(&settings), &metrics));
+    let clouds = Arc::new(Clouds::new(Origins {
+        live: live.clone(),
+        clusters: access.is_some().then(|| sources.clusters.clone()),
+        reference: sources.reference.clone(),
+        check: health.dependency("credentials"),
+        metrics: metrics.clone(),
+    }));
     watches.spawn(Arc::clone(&clouds).follow());
+    watches.spawn(Arc::clone(&clouds).keep());
     let announcer = announcer(&settings, access.as_ref(), &mut watches)?;
     let (stop, stopped) = watch::channel(false);
-    let context = Context { settings, sources, leadership, clouds, metrics, announcer };
+    let context = Context { live, settings, sources, leadership, clouds, metrics, announcer };
     dns::start(&context, access.as_ref(), &mut watches)?;
     let mut work = tokio::spawn(supervisor::run(context, health.clone(), stopped));
     info!(version = VERSION, "running");
@@ -124,11 +144,12 @@ fn admin(settings: &Settings, health: &Health, metrics: &Metrics) -> anyhow::Res
 
 /// The way to the API server. A kubeconfig that is named and not there yet, or half written, is waited for; none at
 /// all is fine where nodes come from a file.
-async fn access(settings: &Settings, health: &Health) -> anyhow::Result<Option<Access>> {
+async fn access(live: &Live, health: &Health) -> anyhow::Result<Option<Access>> {
     let gate = health.gate("kubeconfig", "not read yet");
     let mut said = String::new();
     loop {
-        match client::find(settings).await {
+        let settings = Arc::clone(&live.borrow());
+        match client::find(&settings).await {
             Ok(Some(access)) => {
                 info!(origin = access.origin, server = %access.config.cluster_url, "using Kubernetes");
                 gate.ok();
@@ -140,7 +161,7 @@ async fn access(settings: &Settings, health: &Health) -> anyhow::Result<Option<A
                     .to_owned()
             )),
             Ok(None) => {
-                standalone(settings)?;
+                standalone(&settings)?;
                 gate.ok();
                 return Ok(None);
             }
@@ -170,6 +191,10 @@ fn standalone(settings: &Settings) -> Result<(), Unusable> {
     .filter(|(_, value)| value.is_empty())
     .map(|(path, _)| path)
     .collect();
+    if stackit.credentials == CredentialsSource::SecretRef {
+        let what = "stackit.credentials is SecretRef, which needs a Kubernetes API; set it to Mounted".to_owned();
+        return Err(Unusable(what));
+    }
     if missing.is_empty() {
         return Ok(());
     }

@@ -1,20 +1,24 @@
 //! Everything that workers look at: nodes, exposures, facts. Each is followed by a task of its own.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use decide::access::FileRanges;
 use decide::health::NodeView;
-use decide::settings::{NodeSource, Settings};
+use decide::settings::NodeSource;
 use kube::Api;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::clouds::reference::{self, Reference};
+use super::settings::Live;
 use crate::admin::{Check, Health};
 use crate::cluster::client::Access;
 use crate::cluster::exposures::{self, Exposed, Exposures};
 use crate::cluster::facts::{self, Cluster, Infrastructure};
 use crate::cluster::nodes;
 use crate::cluster::watch::{Watched, follow};
-use crate::host::node_list;
+use crate::host::{node_list, source_ranges};
 
 /// The followed sets; cheap to clone.
 #[derive(Clone)]
@@ -27,16 +31,24 @@ pub struct Sources {
     pub clusters: watch::Receiver<Watched<Cluster>>,
     /// `Infrastructure` objects.
     pub infrastructures: watch::Receiver<Watched<Infrastructure>>,
+    /// The file with source ranges.
+    pub ranges: watch::Receiver<FileRanges>,
+    /// The Secret that the exposures name, where the settings ask for it.
+    pub reference: watch::Receiver<Reference>,
 }
 
 impl Sources {
     /// Starts to follow everything that the settings ask for.
     pub fn start(
-        settings: &Settings,
+        live: &Live,
         access: Option<&Access>,
         health: &Health,
         tasks: &mut JoinSet<()>,
     ) -> anyhow::Result<Self> {
+        let settings = Arc::clone(&live.borrow());
+        let (ranges_out, ranges) = watch::channel(source_ranges::first(&settings));
+        tasks.spawn(source_ranges::follow(live.clone(), ranges_out));
+        let (reference_out, reference) = watch::channel(Reference::default());
         let (nodes_out, nodes) = watch::channel(Watched::default());
         let (clusters_out, clusters) = watch::channel(Watched::default());
         let (infrastructures_out, infrastructures) = watch::channel(Watched::default());
@@ -58,15 +70,17 @@ impl Sources {
             let api = Api::namespaced(client.clone(), namespace);
             tasks.spawn(follow("SelfHostedShootExposures", api, None, exposures::view, out));
             let api = Api::namespaced(client.clone(), namespace);
+            let exposures_of_reference = exposures.clone();
             written = Some((Exposures::new(api), exposures));
 
+            tasks.spawn(reference::watch(live.clone(), exposures_of_reference, client.clone(), reference_out));
             let one = Some(format!("metadata.name={}", facts::CLUSTER));
             let api = Api::all_with(client.clone(), &facts::kind("Cluster"));
             tasks.spawn(follow("Cluster", api, one, facts::cluster, clusters_out.clone()));
             let api = Api::namespaced_with(client, namespace, &facts::kind("Infrastructure"));
             tasks.spawn(follow("Infrastructure", api, None, facts::infrastructure, infrastructures_out.clone()));
         }
-        let sources = Self { nodes, exposures: written, clusters, infrastructures };
+        let sources = Self { nodes, exposures: written, clusters, infrastructures, ranges, reference };
         let caches = health.gate("caches", "nothing has been listed yet");
         let telling = sources.clone().tell(caches, health.dependency("watches"));
         // Sets that nobody follows keep their senders: without one they would look like tasks that have ended.
@@ -134,6 +148,7 @@ impl Sources {
             change = exposures => change,
             change = self.clusters.changed() => change,
             change = self.infrastructures.changed() => change,
+            change = self.ranges.changed() => change,
         };
         if change.is_err() {
             std::future::pending::<()>().await;

@@ -21,7 +21,9 @@ const STUCK: Duration = Duration::from_secs(90);
 pub async fn run(mut context: Context, health: Health, mut stop: watch::Receiver<bool>) {
     let mut workers = JoinSet::new();
     let mut known = BTreeSet::new();
+    let mut live = context.live.clone();
     while !*stop.borrow_and_update() {
+        context.settings = live.borrow_and_update().clone();
         for name in names(&context) {
             if known.insert(name.clone()) {
                 info!(exposure = name, "taking care of it");
@@ -31,6 +33,7 @@ pub async fn run(mut context: Context, health: Health, mut stop: watch::Receiver
         }
         tokio::select! {
             () = context.sources.changed() => {}
+            Ok(()) = live.changed() => {}
             // A worker never ends before it is told to: the process ends with it.
             Some(_) = workers.join_next() => return,
             _ = stop.changed() => {}

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 use super::clouds::Clouds;
 use super::leader::Leadership;
+use super::settings::Live;
 use super::sources::Sources;
 use crate::admin::{Metrics, Progress};
 use crate::cloud::carry_out::Carried;
@@ -37,7 +38,9 @@ const LOOK_UP: Duration = Duration::from_secs(30);
 /// What every worker looks at; cheap to clone.
 #[derive(Clone)]
 pub struct Context {
-    /// The settings.
+    /// The settings as they are read again.
+    pub live: Live,
+    /// The settings at the beginning of a turn.
     pub settings: Arc<Settings>,
     /// Nodes, exposures and facts.
     pub sources: Sources,
@@ -100,6 +103,7 @@ impl Worker {
         let mut sources = self.context.sources.clone();
         let mut leadership = self.context.leadership.clone();
         let mut credentials = self.context.clouds.changes();
+        let mut settings = self.context.live.clone();
         loop {
             let wake = if *stop.borrow() { None } else { self.turn(&mut lanes) };
             if *stop.borrow() && lanes.idle() {
@@ -111,6 +115,8 @@ impl Worker {
                 () = sources.changed() => Event::Changed,
                 () = changed(&mut leadership) => Event::Changed,
                 () = changed(&mut credentials) => Event::Credentials,
+                // What failed before may work with other settings.
+                () = changed(&mut settings) => Event::Credentials,
                 () = sleep_until(wake) => Event::Changed,
                 _ = stop.changed() => Event::Stop,
             };
@@ -120,6 +126,7 @@ impl Worker {
 
     /// One pass, and the steps it names started on the lanes that are free. When to look again, if nothing happens.
     fn turn(&mut self, lanes: &mut Lanes) -> Option<Moment> {
+        self.context.settings = self.context.live.borrow().clone();
         let now = clock::now();
         let leads_until = self.context.leadership.borrow().filter(|until| now < *until);
         if self.led != leads_until.is_some() {
@@ -289,12 +296,13 @@ impl Worker {
     fn facts(&self) -> Facts {
         let project = self.context.clouds.project_id();
         let context = &self.context;
-        facts::gather(
+        let facts = facts::gather(
             &context.settings,
             &context.sources.clusters.borrow(),
             &context.sources.infrastructures.borrow(),
             project,
-        )
+        );
+        Facts { file_ranges: context.sources.ranges.borrow().clone(), ..facts }
     }
 }
 

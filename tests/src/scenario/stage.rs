@@ -90,6 +90,7 @@ impl Stage {
             project_id: Ok(cloud.emulator.project().to_owned()),
             egress: Egress::Known([].into()),
             force_deletion: false,
+            file_ranges: decide::access::FileRanges::NotSet,
         };
         let cluster = Cluster::default();
         let exposures = cluster.exposures();

@@ -4,9 +4,11 @@
 //! condition with a deadline.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 
+mod access;
 mod api_server;
 mod balancer;
 mod cloud;
+mod credentials;
 mod dns;
 mod election;
 mod endpoints;
@@ -14,4 +16,6 @@ mod exposure;
 mod hands_off;
 mod neighbours;
 mod operator;
+mod reach;
+mod reload;
 mod webhook;

@@ -37,6 +37,7 @@ fn settled() -> Scene {
         project_id: Ok("p".to_owned()),
         egress: Egress::Unreadable,
         force_deletion: false,
+        file_ranges: crate::access::FileRanges::NotSet,
     };
     let settings = Settings::default();
     let verdicts = vec![node(1), node(2), node(3)];

@@ -23,7 +23,6 @@ enum Kind {
 /// The value of a switch that means "off".
 enum Off {
     Bool,
-    Text(&'static str),
 }
 
 /// The table.
@@ -33,8 +32,6 @@ const UNFINISHED: &[Row] = &[
     switch("health.probe.enabled", Off::Bool),
     parameter("health.probe"),
     parameter("health.reAddDelay"),
-    switch("stackit.credentials", Off::Text("Mounted")),
-    switch("loadBalancer.accessControl.sourceRangesFile", Off::Text("")),
 ];
 
 const fn switch(path: &'static str, off: Off) -> Row {
@@ -49,7 +46,6 @@ impl Off {
     fn value(&self) -> Value {
         match self {
             Self::Bool => Value::Bool(false),
-            Self::Text(text) => Value::from(*text),
         }
     }
 }
@@ -82,11 +78,7 @@ pub fn is_unfinished(path: &str) -> bool {
 
 /// What `config defaults` writes behind a key whose feature is not there yet.
 pub fn remark(path: &str) -> Option<&'static str> {
-    row(UNFINISHED, path).map(|row| match row.kind {
-        // A choice that has one value so far.
-        Kind::Switch(Off::Text(text)) if !text.is_empty() => "another value is not available yet",
-        _ => "not available yet",
-    })
+    row(UNFINISHED, path).map(|_| "not available yet")
 }
 
 /// Brings the settings in line with what is there.
@@ -143,7 +135,7 @@ fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-fn pointer(path: &str) -> String {
+pub(super) fn pointer(path: &str) -> String {
     format!("/{}", path.replace('.', "/"))
 }
 
@@ -152,7 +144,7 @@ fn at<'a>(tree: &'a mut Value, path: &str) -> Option<&'a mut Value> {
 }
 
 /// The paths of all keys that are not sections.
-fn leaves(tree: &Value) -> Vec<String> {
+pub(super) fn leaves(tree: &Value) -> Vec<String> {
     fn walk(map: &Map<String, Value>, prefix: &str, paths: &mut Vec<String>) {
         for (key, value) in map {
             let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };

@@ -85,6 +85,7 @@ impl World {
             project_id: fact("project"),
             egress: Egress::Unreadable,
             force_deletion: false,
+            file_ranges: decide::access::FileRanges::NotSet,
         };
         let view = ExposureView {
             name: "s".to_owned(),

@@ -33,6 +33,7 @@ pub(super) struct Notes {
     left_behind: Option<String>,
     choice: Option<Choice>,
     outcome: Option<Outcome>,
+    warnings: Vec<String>,
     leads: bool,
     /// Since when the balancer's targets have not been what they should be.
     evidence: Option<Moment>,
@@ -63,6 +64,7 @@ impl Notes {
             left_behind: None,
             choice: None,
             outcome: None,
+            warnings: Vec::new(),
             leads: false,
             evidence: None,
             settled: false,
@@ -137,6 +139,12 @@ impl Notes {
         self.metrics.set_frozen(pass.choice.frozen.and_then(|frozen| FrozenReason::from_word(frozen.word())));
         self.choice(&pass.choice, leads);
         self.plan(pass);
+        for warning in pass.warnings.iter().filter(|warning| !self.warnings.contains(warning)) {
+            warn!(exposure = self.exposure, "{warning}");
+        }
+        if pass.plan.is_some() {
+            self.warnings.clone_from(&pass.warnings);
+        }
         self.outcome(pass, leads);
         self.contested(memory);
         if self.left_behind != pass.left_behind {
