@@ -31,6 +31,7 @@ use crate::cloud::{Credentials, Observer, Place, Rest, SetupError, Tokens, crede
 use crate::cluster::facts::{CLUSTER, Cluster, Profile};
 use crate::cluster::watch::Watched;
 use crate::host::reload::Changes;
+use crate::host::secret::Secret;
 use reference::Reference;
 use ways::Ways;
 
@@ -357,7 +358,7 @@ fn fingerprint(settings: &Settings, reference: &Reference, token_endpoint: Optio
     token_endpoint.hash(&mut hasher);
     if settings.stackit.credentials == CredentialsSource::SecretRef {
         (&reference.name, &reference.problem).hash(&mut hasher);
-        reference.data.as_ref().map(|data| data.expose()).hash(&mut hasher);
+        reference.data.as_ref().map(Secret::expose).hash(&mut hasher);
         return hasher.finish();
     }
     let directory = Path::new(&settings.stackit.credentials_directory);

@@ -41,7 +41,7 @@ pub struct Reloaded {
 /// Whether a change of this key takes effect at the next start only.
 pub fn waits_for_restart(path: &str) -> bool {
     let speaks = |key: &str| path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-    AT_START.iter().any(|key| speaks(&key))
+    AT_START.iter().any(|key| speaks(key))
 }
 
 /// Puts settings that were read again over those in effect.

@@ -9,6 +9,9 @@ use crate::cloud::rest::DEFAULT_ENDPOINT;
 use crate::cloud::{CaBundle, SetupError, setup};
 use crate::cluster::facts::Profile;
 
+/// Where the CloudProfile names the endpoints.
+const ENDPOINTS: &str = "cloudProfile.spec.providerConfig.apiEndpoints";
+
 /// The way to STACKIT.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ways {
@@ -72,7 +75,6 @@ pub(super) fn find(
             }
         }
     };
-    const ENDPOINTS: &str = "cloudProfile.spec.providerConfig.apiEndpoints";
     let endpoint = stackit.load_balancer_endpoint().map(str::to_owned);
     let endpoint = endpoint.or_else(|| usable(&format!("{ENDPOINTS}.loadBalancer"), &profile.load_balancer_endpoint));
     let token_endpoint = stackit.token_endpoint().map(str::to_owned);
