@@ -439,6 +439,41 @@ mod tests {
     }
 
     #[test]
+    fn a_good_provider_config_is_taken() {
+        let spec = config(json!({
+            "apiVersion": PROVIDER_API, "kind": PROVIDER_KIND,
+            "loadBalancer": {"planID": "p50", "accessControl": {"allowedSourceRanges": ["10.0.0.0/8", "fd00::/8"]}},
+        }));
+        let spec = spec.unwrap();
+        assert_eq!(spec.plan_id.as_deref(), Some("p50"));
+        let ranges = ["10.0.0.0/8", "fd00::/8"].map(|range| range.parse().unwrap());
+        assert_eq!(spec.source_ranges, Some(ranges.into()));
+        let spec = config(json!({
+            "apiVersion": PROVIDER_API, "kind": PROVIDER_KIND,
+            "loadBalancer": {"planID": "", "accessControl": {"allowedSourceRanges": null}},
+        }));
+        assert_eq!(spec.unwrap().plan_id, None);
+    }
+
+    #[test]
+    fn what_is_no_object_or_list_in_a_provider_config_is_named() {
+        let Err(Unresolved::Configuration(mistakes)) = config(json!({
+            "apiVersion": PROVIDER_API, "kind": PROVIDER_KIND, "loadBalancer": 1,
+        })) else {
+            panic!()
+        };
+        assert_eq!(mistakes, ["spec.providerConfig.loadBalancer: Invalid value: 1: must be an object"]);
+        let Err(Unresolved::Configuration(mistakes)) = config(json!({
+            "apiVersion": PROVIDER_API, "kind": PROVIDER_KIND,
+            "loadBalancer": {"accessControl": {"allowedSourceRanges": "10.0.0.0/8"}},
+        })) else {
+            panic!()
+        };
+        let path = "spec.providerConfig.loadBalancer.accessControl.allowedSourceRanges";
+        assert_eq!(mistakes, [format!("{path}: Invalid value: \"10.0.0.0/8\": must be a list")]);
+    }
+
+    #[test]
     fn a_provider_config_without_ranges_manages_and_opens_the_access_control() {
         let spec = config(json!({"apiVersion": PROVIDER_API, "kind": PROVIDER_KIND})).unwrap();
         assert_eq!(spec.source_ranges, Some(BTreeSet::new()));

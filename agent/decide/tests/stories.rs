@@ -1,4 +1,4 @@
-//! Defects that a story found; each test is named after one.
+//! Defects that a story found, each test named after one, and the edges that no story stands on.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -61,6 +61,11 @@ fn balancer() -> Observed {
 }
 
 fn over(view: &ExposureView, facts: &Facts, memory: &Memory) -> Pass {
+    led(view, facts, memory, std::time::Duration::from_secs(10), true)
+}
+
+/// A pass of a leader whose renew deadline is so far away; `listed`: whether it has Nodes.
+fn led(view: &ExposureView, facts: &Facts, memory: &Memory, left: std::time::Duration, listed: bool) -> Pass {
     let verdict = Verdict {
         node: "cp-0".to_owned(),
         uid: "uid".to_owned(),
@@ -74,8 +79,8 @@ fn over(view: &ExposureView, facts: &Facts, memory: &Memory) -> Pass {
         now,
         wall: 1_000,
         settings: &Settings::default(),
-        leads_until: Some(now + std::time::Duration::from_secs(10)),
-        verdicts: Some(&[verdict]),
+        leads_until: Some(now + left),
+        verdicts: listed.then_some(std::slice::from_ref(&verdict)),
         view,
         has_object: true,
         facts,
@@ -142,4 +147,77 @@ fn a_wish_by_annotation_is_answered_after_the_balancer_was_read_and_not_before()
     let mut memory = read(Some(balancer()));
     memory.refresh = true;
     assert_eq!(over(&view, &facts(), &memory).report.unwrap().operation.unwrap().at, 1_000);
+}
+
+/// An object that has had its first success at second 900, and the memory of its balancer.
+fn settled() -> (ExposureView, Memory) {
+    let memory = read(Some(balancer()));
+    let mut view = view();
+    let record: Record = over(&view, &facts(), &memory).report.unwrap().record.unwrap();
+    view.status.recorded = Some(record.identity.clone());
+    view.status.record = Some(record);
+    view.status.ingress = vec!["45.0.0.1".to_owned()];
+    view.status.observed_generation = 1;
+    let (kind, state) = ("Create".to_owned(), "Succeeded".to_owned());
+    let last = LastOperation { kind, state, progress: 100, description: String::new(), at: 900 };
+    view.status.operation = Some(last);
+    (view, memory)
+}
+
+#[test]
+fn a_timestamp_is_answered_when_it_is_newer_than_the_answer_and_believable() {
+    let (view, memory) = settled();
+    for (asked_at, answered) in [
+        (899, None),
+        (900, None),
+        (901, Some(1_000)),
+        (1_000, Some(1_000)),
+        (1_001, Some(1_001)),
+        (1_600, Some(1_600)),
+        (1_601, None),
+    ] {
+        let view = ExposureView { asked_at: Some(asked_at), ..view.clone() };
+        let report = over(&view, &facts(), &memory).report;
+        assert_eq!(report.and_then(|report| report.operation).map(|last| last.at), answered, "{asked_at}");
+    }
+}
+
+#[test]
+fn a_write_goes_out_when_its_time_limit_just_fits_before_the_deadline() {
+    let (view, mut memory) = settled();
+    let mut changed = balancer();
+    changed.balancer.plan_id = "p50".to_owned();
+    memory.read(Some(changed), Moment(std::time::Duration::from_secs(100)), std::time::Duration::from_secs(60), 0.5);
+    let after = |millis| led(&view, &facts(), &memory, std::time::Duration::from_millis(millis), true);
+    assert!(after(5_000).cloud.is_some());
+    let fenced = after(4_999);
+    assert_eq!(fenced.cloud, None);
+    assert_eq!(fenced.wake, Some(Moment(std::time::Duration::from_millis(100_200))));
+}
+
+#[test]
+fn without_nodes_nothing_is_made_but_what_is_there_is_kept_right() {
+    let (view, mut memory) = settled();
+    let second = std::time::Duration::from_secs(10);
+    let absent = led(&view, &facts(), &read(None), second, false);
+    assert_eq!(absent.cloud, None);
+    assert_eq!(absent.wake, Some(Moment(std::time::Duration::from_secs(160))));
+    assert_eq!(absent.outcome.map(|outcome| format!("{outcome:?}")), Some("Waiting(Nodes)".to_owned()));
+    let mut changed = balancer();
+    changed.balancer.plan_id = "p50".to_owned();
+    memory.read(Some(changed), Moment(std::time::Duration::from_secs(100)), std::time::Duration::from_secs(60), 0.5);
+    assert!(led(&view, &facts(), &memory, second, false).cloud.is_some());
+    let nothing = ExposureView { endpoints: Vec::new(), ..view };
+    let waiting = led(&nothing, &facts(), &read(None), second, false).outcome;
+    assert_eq!(waiting.map(|outcome| format!("{outcome:?}")), Some("Waiting(Nodes)".to_owned()));
+}
+
+#[test]
+fn an_agent_that_leaves_the_endpoints_to_others_names_those_it_cannot_use() {
+    let broken = SpecEndpoint { node_name: "a".to_owned(), addresses: Vec::new() };
+    let mut view = view();
+    view.endpoints.insert(0, broken);
+    let (usable, unusable) = view.usable_endpoints();
+    assert_eq!((usable.len(), usable[0].node_name.as_str()), (1, "cp-0"));
+    assert_eq!(unusable, ["a"]);
 }

@@ -114,7 +114,7 @@ impl Cluster {
 type Answer = Result<(u16, Value), (u16, &'static str)>;
 
 impl Store {
-    fn answer(&mut self, method: &Method, path: &str, patch: &Value) -> Answer {
+    fn answer(&mut self, method: &Method, path: &str, sent: &Value) -> Answer {
         if self.down {
             return Err((500, "etcdserver: request timed out"));
         }
@@ -127,16 +127,16 @@ impl Store {
             return Err((500, "failed calling webhook \"validation.extensions\": connection refused"));
         }
         for field in ["resourceVersion", "uid"] {
-            let given = &patch["metadata"][field];
+            let given = &sent["metadata"][field];
             if !given.is_null() && *given != object["metadata"][field] {
                 return Err((409, "the object has been modified"));
             }
         }
         if status {
-            merge(&mut object, &json!({"status": patch["status"]}));
+            merge(&mut object, &json!({"status": sent["status"]}));
         } else {
             // An apply names a list as a whole, so for this object it is a merge patch like the others.
-            merge(&mut object, patch);
+            merge(&mut object, sent);
         }
         Ok((200, self.put(object)))
     }

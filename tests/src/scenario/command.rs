@@ -23,18 +23,24 @@ pub(super) async fn run(stage: &mut Stage, command: &str) -> Result<()> {
     match (first, words.as_slice()) {
         ("ready", names) => return ready(stage, names).await,
         ("tick", [time]) => return stage.tick(duration(time)?).await,
-        ("show", []) => return show(stage),
+        ("show", []) => {
+            show(stage);
+            return Ok(());
+        }
         ("healthy", []) => return healthy(stage),
-        ("lead", []) => stage.lead = Lead::Renewed,
+        ("lead", []) | ("renewals", ["go"]) => stage.lead = Lead::Renewed,
         ("lose", []) => stage.lead = Lead::Not,
         ("renewals", ["stop"]) => stage.lead = Lead::Until(stage.now + stage.settings.leader_election.renew_deadline),
-        ("renewals", ["go"]) => stage.lead = Lead::Renewed,
         ("nodes", ["unlisted"]) => stage.nodes.listed = false,
         ("nodes", ["none"]) => {
             stage.nodes.all.clear();
             stage.nodes.listed = true;
         }
-        ("nodes", names) => names.iter().for_each(|name| stage.nodes.add(name, None)),
+        ("nodes", names) => {
+            for name in names {
+                stage.nodes.add(name, None);
+            }
+        }
         ("node", [name, what @ ..]) => stage.nodes.happens(name, what)?,
         ("exposure", _) => object(stage, rest)?,
         ("api", ["refuses"]) => stage.cluster.set_webhook_down(true),
@@ -59,7 +65,9 @@ pub(super) async fn run(stage: &mut Stage, command: &str) -> Result<()> {
 async fn ready(stage: &mut Stage, names: &[&str]) -> Result<()> {
     // Beyond the times at which a new leader reads again.
     const LONG: Duration = Duration::from_secs(40);
-    names.iter().for_each(|name| stage.nodes.add(name, None));
+    for name in names {
+        stage.nodes.add(name, None);
+    }
     if !stage.standalone && stage.cluster.object().is_none() {
         stage.cluster.create(&json!({}));
     }
@@ -76,15 +84,13 @@ async fn ready(stage: &mut Stage, names: &[&str]) -> Result<()> {
 }
 
 /// What is at the cloud.
-fn show(stage: &mut Stage) -> Result<()> {
+fn show(stage: &mut Stage) {
     let Some(balancer) = stage.cloud.emulator.balancers().into_iter().next() else {
-        stage.say("show", "no balancer");
-        return Ok(());
+        return stage.say("show", "no balancer");
     };
     for line in stage.versions.balancer(&balancer) {
         stage.say("show", &line);
     }
-    Ok(())
 }
 
 /// Gardener's own check of an extension object, in its order.
@@ -248,7 +254,7 @@ async fn make(stage: &mut Stage, patch: &Value) -> Result<()> {
     stage.cloud.make(&spec.identity, &step, patch).await
 }
 
-/// `fault PUT 500`, `fault PUT 500 twice`, `fault * reset`, `faults end` is `fault end`.
+/// `fault PUT 500`, `fault PUT 500 2`, `fault * reset`, `fault TOKEN 401`; `fault end` ends all.
 fn fault(stage: &mut Stage, words: &[&str]) -> Result<()> {
     let (method, what, times) = match words {
         ["end"] => {

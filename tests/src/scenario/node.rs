@@ -20,8 +20,8 @@ impl Nodes {
         let digits: String = name.chars().filter(char::is_ascii_digit).collect();
         let last = digits.parse::<u8>().unwrap_or_default().saturating_add(1);
         let address = address.map_or_else(|| format!("10.0.0.{last}"), str::to_owned);
-        let mut node = NodeView { name: name.to_owned(), uid: format!("uid-of-{name}"), ..NodeView::default() };
-        node.boot_id = "boot-1".to_owned();
+        let (uid, boot_id) = (format!("uid-of-{name}"), "boot-1".to_owned());
+        let mut node = NodeView { name: name.to_owned(), uid, boot_id, ..NodeView::default() };
         set_address(&mut node, Some(&address));
         set_condition(&mut node, "Ready", Some("True"), "KubeletReady");
         self.listed = true;

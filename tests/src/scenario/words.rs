@@ -144,11 +144,11 @@ pub(super) fn choice(choice: &Choice) -> String {
     let names: Vec<&str> = choice.endpoints.iter().map(|endpoint| endpoint.node_name.as_str()).collect();
     let mut text = if names.is_empty() { "nothing".to_owned() } else { names.join(" ") };
     if let Some(frozen) = choice.frozen {
-        text.push_str(&format!("; frozen, {}: {frozen}", frozen.word()));
+        text = format!("{text}; frozen, {}: {frozen}", frozen.word());
     }
     let left_out: Vec<String> = choice.left_out.iter().map(|(node, class)| format!("{node} ({class})")).collect();
     if !left_out.is_empty() {
-        text.push_str(&format!("; not {}", left_out.join(", ")));
+        text = format!("{text}; not {}", left_out.join(", "));
     }
     text
 }
