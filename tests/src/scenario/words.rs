@@ -72,6 +72,9 @@ impl Versions {
         parts.extend(report.observed_generation.map(|generation| format!("generation {generation}")));
         parts.extend(report.ingress.map(|ip| format!("ingress {ip}")));
         parts.extend(report.record.as_ref().map(|record| self.record(record)));
+        let condition = |c: &decide::conditions::Condition| format!("{}={} {}", c.kind, c.status, c.reason);
+        let conditions = report.conditions.iter().flatten().map(condition).collect::<Vec<_>>();
+        parts.extend((!conditions.is_empty()).then(|| conditions.join(", ")));
         parts.join("; ")
     }
 
