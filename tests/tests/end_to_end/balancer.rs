@@ -10,6 +10,9 @@ use shoot_exposure_agent::cloud::{LoadBalancers, Place, Rest, Tokens, credential
 use tests::wait::until;
 use tests::world::{BALANCER, NETWORK, SHOOT, SOON, World};
 
+/// A change that another client makes.
+type Edit = fn(&mut Value);
+
 /// What the provider extension would make: no health check, no idle timeout, the targets it knows.
 fn by_the_extension() -> decide::desired::LoadBalancer {
     use decide::desired::{AddressMode, Listener, LoadBalancer, Target, TargetPool};
@@ -143,7 +146,7 @@ async fn drift_is_repaired_whoever_caused_it_and_counted() -> Result<()> {
     let world = World::start().await?;
     let agent = world.agent("cp-0", json!({"loadBalancer": {"resync": "1s", "writesPerMinute": 600}})).await?;
     world.awaits_success(SOON).await?;
-    let edits: [(&str, fn(&mut Value)); 5] = [
+    let edits: [(&str, Edit); 5] = [
         ("targets", |b| b["targetPools"][0]["targets"].as_array_mut().unwrap().truncate(1)),
         ("plan", |b| b["planId"] = json!("p50")),
         ("labels", |b| drop(b["labels"].as_object_mut().unwrap().remove("exposure.stackit.cloud"))),
