@@ -278,6 +278,17 @@ impl World {
         .await
     }
 
+    /// Waits until the exposure is gone; its balancer must be so, too.
+    pub async fn awaits_gone(&self, deadline: Duration) -> Result<()> {
+        until("the exposure to be gone", deadline, || async {
+            ensure!(self.exposures().get_opt(SHOOT).await?.is_none(), "still there");
+            Ok(())
+        })
+        .await?;
+        ensure!(self.emulator.balancer(BALANCER).is_none(), "the exposure is gone, its balancer is not");
+        Ok(())
+    }
+
     /// Flips a node's condition `Ready`.
     pub async fn set_ready(&self, node: &str, ready: bool) -> Result<()> {
         fixture::set_ready(&self.admin, node, ready).await.map(drop)

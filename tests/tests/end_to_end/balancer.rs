@@ -116,13 +116,7 @@ async fn a_balancer_of_somebody_else_is_left_alone_on_deletion_too() -> Result<(
     world
         .emulator
         .edit(BALANCER, |balancer| balancer["labels"]["cluster.stackit.cloud"] = json!("shoot--garden--root"));
-    until("the exposure to be gone", SOON, || async {
-        ensure!(world.exposures().get_opt(SHOOT).await?.is_none(), "still there");
-        Ok(())
-    })
-    .await?;
-    assert_eq!(world.emulator.balancer(BALANCER), None);
-    Ok(())
+    world.awaits_gone(SOON).await
 }
 
 #[tokio::test]

@@ -104,13 +104,7 @@ async fn deletion_needs_neither_cluster_nor_infrastructure() -> Result<()> {
     world.control_plane.kubectl(&ADMIN, &["delete", "clusters.extensions.gardener.cloud", "kube-system"]).await?;
     world.exposures().delete(SHOOT, &DeleteParams::default()).await?;
     let _agent = world.agent("cp-0", json!({})).await?;
-    until("the exposure to be gone", SOON, || async {
-        ensure!(world.exposures().get_opt(SHOOT).await?.is_none(), "still there");
-        Ok(())
-    })
-    .await?;
-    assert_eq!(world.emulator.balancer(BALANCER), None);
-    Ok(())
+    world.awaits_gone(SOON).await
 }
 
 #[tokio::test]

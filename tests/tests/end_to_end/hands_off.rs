@@ -80,13 +80,7 @@ async fn a_deletion_waits_until_it_is_resumed() -> Result<()> {
     assert!(world.emulator.balancer(BALANCER).is_some());
     assert_eq!(world.emulator.count("DELETE", "/load-balancers/"), 0);
     assert_eq!(verb(&world, "resume")?.status.code(), Some(0));
-    until("the exposure to be gone", SOON, || async {
-        ensure!(world.exposures().get_opt(SHOOT).await?.is_none(), "still there");
-        Ok(())
-    })
-    .await?;
-    assert_eq!(world.emulator.balancer(BALANCER), None);
-    Ok(())
+    world.awaits_gone(SOON).await
 }
 
 #[tokio::test]
