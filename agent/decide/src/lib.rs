@@ -13,6 +13,8 @@ mod moment;
 
 pub mod settings;
 
+pub mod probe;
+
 pub mod health;
 
 pub mod endpoints;

@@ -1,0 +1,293 @@
+//! Keeping count of what one API server answers.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Answer, End, Event, Path, ProbeClass, Request};
+use crate::Moment;
+
+/// Two failing answers count as one state when they are no further apart.
+const RED_WITHIN: Duration = Duration::from_secs(3);
+/// How many slow requests, or failing answers, it takes.
+const ENOUGH: usize = 2;
+/// Of the requests to a node that is in, every fourth comes on a connection of its own.
+const FRESH_EVERY: u64 = 4;
+
+/// What is known of one API server, that is of one Node UID at one address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// Requests without an answer, by id: for how long matters.
+    open: BTreeMap<u64, Open>,
+    /// Requests that were slow and ended without an answer since the last reset, by path; the start of the first.
+    slow: [Slow; 2],
+    /// The state that the last dial or answer has named, apart from slowness.
+    state: State,
+    /// The last failing answer since the last reset, by path: when it was asked for, and the checks it names.
+    failing: [Option<(Moment, String)>; 2],
+    /// The latest green answer on `Path::Ready`.
+    green: Option<Green>,
+    /// When the latest green request for `Path::Alive` was sent.
+    alive: Option<Moment>,
+    /// Greens in a row on connections of their own.
+    fresh_greens: u32,
+    /// Whether it has ever answered.
+    answered: bool,
+    /// Since when it refuses our credential or its certificate does not fit.
+    denied: Option<(Moment, String)>,
+    /// The path to it is broken, not the node: silence does not count until it answers.
+    muted: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Open {
+    path: Path,
+    fresh: bool,
+    since: Moment,
+    /// Part of its time was time in which nobody could have seen an answer: its silence says nothing.
+    void: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Slow {
+    ended: usize,
+    first: Moment,
+}
+
+/// The latest word that stands until another one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Nothing,
+    Green,
+    Refused(Moment),
+    Shutdown(Moment),
+    Etcd(Moment),
+    /// Two failing answers; the names of the checks.
+    Failing(Moment, String),
+    Unreachable(Moment),
+    /// An answer that says nothing; for people.
+    Odd(String),
+}
+
+/// A green answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Green {
+    /// When it was asked for.
+    pub asked: Moment,
+    /// When it came.
+    pub came: Moment,
+}
+
+/// What the evidence amounts to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// The class.
+    pub class: ProbeClass,
+    /// When the first request or dial began that it rests on; for a green node: nothing to rest on.
+    pub since: Moment,
+    /// The latest green answer.
+    pub green: Option<Green>,
+    /// Greens in a row on connections of their own.
+    pub fresh_greens: u32,
+    /// Whether it has ever answered.
+    pub answered: bool,
+    /// Since when it refuses our credential, or its certificate does not fit.
+    pub denied_since: Option<Moment>,
+    /// What was found, for people.
+    pub found: String,
+    /// When the class may change although nothing happens.
+    pub next: Option<Moment>,
+}
+
+impl Evidence {
+    /// Takes in what happened at `now`.
+    pub fn learn(&mut self, event: Event, now: Moment, slow: Duration) {
+        match event {
+            Event::Sent(Request { id, path, fresh }) => {
+                self.open.insert(id, Open { path, fresh, since: now, void: false });
+            }
+            Event::Answered(id, answer) => {
+                if let Some(request) = self.open.remove(&id) {
+                    self.answer(request, answer, now);
+                }
+            }
+            Event::Ended(id, end) => {
+                if let Some(request) = self.open.remove(&id) {
+                    self.end(request, end, now, slow);
+                }
+            }
+            Event::DialFailed(end) => self.dial_failed(end, now),
+        }
+    }
+
+    /// Whether the requests of this tick come on a connection of their own: before the node may enter all do, then
+    /// those of every fourth tick.
+    pub fn wants_fresh(&self, threshold: u32, tick: u64) -> bool {
+        self.fresh_greens < threshold || tick.is_multiple_of(FRESH_EVERY)
+    }
+
+    /// The prober was stopped or starved: silence that was collected meanwhile is its own.
+    pub fn overslept(&mut self) {
+        for request in self.open.values_mut() {
+            request.void = true;
+        }
+        self.slow = [Slow::default(); 2];
+    }
+
+    /// Its kubelet is alive: the path is broken, so silence does not count until it answers.
+    pub fn mute_silence(&mut self) {
+        self.muted = true;
+    }
+
+    /// How many requests have no answer yet.
+    pub fn open(&self) -> usize {
+        self.open.len()
+    }
+
+    fn answer(&mut self, request: Open, answer: Answer, now: Moment) {
+        self.answered = true;
+        self.muted = false;
+        let older = self.open.values().any(|open| open.since < request.since && !open.void);
+        let since = request.since;
+        match (request.path, answer) {
+            (Path::Ready, Answer::Green) => {
+                if request.fresh {
+                    self.fresh_greens = self.fresh_greens.saturating_add(1);
+                }
+                // An older request that still waits may know more: answers from a cache come while etcd hangs.
+                if !older {
+                    self.green = Some(Green { asked: since, came: now });
+                    self.denied = None;
+                    self.failing = [None, None];
+                    self.slow = [Slow::default(); 2];
+                    self.state = State::Green;
+                }
+            }
+            (Path::Alive, Answer::Green) => {
+                self.alive = self.alive.max(Some(since));
+                if !self.open.values().any(|open| open.path == Path::Alive && open.since < since && !open.void) {
+                    self.slow[Path::Alive as usize] = Slow::default();
+                }
+            }
+            (_, Answer::Shutdown) => self.turn(State::Shutdown(since)),
+            (_, Answer::Etcd) => {
+                let first = if let State::Etcd(first) = self.state { first } else { since };
+                self.turn(State::Etcd(first));
+            }
+            (path, Answer::Failing(names)) => {
+                self.fresh_greens = 0;
+                let before = self.failing[path as usize].replace((since, names.clone()));
+                // Once may be a blip: it changes nothing.
+                let again = before.filter(|(before, _)| *before < since && since.since(*before) <= RED_WITHIN);
+                if let State::Failing(first, _) = self.state {
+                    self.turn(State::Failing(first, names));
+                } else if let Some((first, _)) = again {
+                    self.turn(State::Failing(first, names));
+                }
+            }
+            (_, Answer::Denied(status)) => self.deny(since, format!("answers {status}")),
+            (_, Answer::Other(status)) => self.odd(format!("answers {status}")),
+        }
+    }
+
+    fn end(&mut self, request: Open, end: End, now: Moment, slow: Duration) {
+        let was_slow = !request.void && now.since(request.since) >= slow;
+        if was_slow {
+            let slow = &mut self.slow[request.path as usize];
+            slow.first = if slow.ended == 0 { request.since } else { slow.first.min(request.since) };
+            slow.ended = slow.ended.saturating_add(1);
+            self.fresh_greens = 0;
+        }
+        match end {
+            End::Lost | End::GivenUp => {}
+            end => self.dial_failed(end, now),
+        }
+    }
+
+    fn dial_failed(&mut self, end: End, at: Moment) {
+        match end {
+            End::Lost | End::GivenUp => {}
+            End::Refused => {
+                let first = if let State::Refused(first) = self.state { first } else { at };
+                self.turn(State::Refused(first));
+            }
+            End::Unreachable => {
+                let first = if let State::Unreachable(first) = self.state { first } else { at };
+                self.turn(State::Unreachable(first));
+            }
+            End::Tls(found) => self.deny(at, found),
+            End::Local(found) => self.odd(found),
+        }
+    }
+
+    fn turn(&mut self, state: State) {
+        self.fresh_greens = 0;
+        self.state = state;
+    }
+
+    fn deny(&mut self, at: Moment, found: String) {
+        self.fresh_greens = 0;
+        let first = self.denied.take().map_or(at, |(first, _)| first);
+        self.odd(found.clone());
+        self.denied = Some((first, found));
+    }
+
+    fn odd(&mut self, found: String) {
+        self.fresh_greens = 0;
+        // It says nothing, so it takes nothing back either.
+        if matches!(self.state, State::Nothing | State::Green | State::Odd(_)) {
+            self.state = State::Odd(found);
+        }
+    }
+
+    /// What it amounts to at `now`. `hurried`: the static pods on the node are not Ready, so once is enough.
+    pub fn reading(&self, now: Moment, slow: Duration, hurried: bool) -> Reading {
+        let enough = if hurried { 1 } else { ENOUGH };
+        let [ready, alive] = [Path::Ready, Path::Alive].map(|path| self.slowness(path, now, slow));
+        let failing = self.failing.iter().flatten().next().filter(|_| hurried);
+        let (class, since, found) = match &self.state {
+            State::Refused(since) => (ProbeClass::Refused, *since, "connection refused".to_owned()),
+            State::Shutdown(since) => (ProbeClass::Shutdown, *since, "shutting down".to_owned()),
+            State::Failing(since, names) => (ProbeClass::Red, *since, format!("not ready: {names}")),
+            State::Etcd(since) => (ProbeClass::EtcdCut, *since, "its etcd does not answer".to_owned()),
+            State::Unreachable(since) if !self.muted => (ProbeClass::Silent, *since, "no route to it".to_owned()),
+            state => match (ready, alive) {
+                ((count, first), _) if count >= enough && self.alive.is_some_and(|alive| alive > first) => {
+                    (ProbeClass::EtcdCut, first, "it lives, and waits for its etcd".to_owned())
+                }
+                ((count, first), (quiet, since)) if count >= enough && quiet >= enough && !self.muted => {
+                    (ProbeClass::Silent, first.min(since), "no answer".to_owned())
+                }
+                _ => match (state, failing) {
+                    (_, Some((since, names))) => (ProbeClass::Red, *since, format!("not ready: {names}")),
+                    (State::Green, None) => (ProbeClass::Green, Moment::default(), "ready".to_owned()),
+                    (State::Odd(found), None) => (ProbeClass::Unknown, Moment::default(), found.clone()),
+                    _ => (ProbeClass::Unknown, Moment::default(), "no answer yet".to_owned()),
+                },
+            },
+        };
+        Reading {
+            class,
+            since,
+            green: self.green,
+            fresh_greens: self.fresh_greens,
+            answered: self.answered,
+            denied_since: self.denied.as_ref().map(|(since, _)| *since),
+            found,
+            next: self.open.values().filter(|open| !open.void).map(|o| o.since + slow).filter(|at| *at > now).min(),
+        }
+    }
+
+    /// Slow requests of a path since the last reset, and the start of the first.
+    fn slowness(&self, path: Path, now: Moment, slow: Duration) -> (usize, Moment) {
+        let Slow { ended, first } = self.slow[path as usize];
+        let open = self.open.values().filter(|open| open.path == path && !open.void);
+        let slow: Vec<Moment> = open.map(|open| open.since).filter(|since| now.since(*since) >= slow).collect();
+        let first_open = slow.iter().min().copied();
+        let first = if ended == 0 { first_open } else { Some(first_open.map_or(first, |open| open.min(first))) };
+        (ended + slow.len(), first.unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests;
