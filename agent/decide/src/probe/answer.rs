@@ -36,7 +36,7 @@ impl Answer {
             Answer::Other(status)
         } else if failing.contains(&"shutdown") {
             Answer::Shutdown
-        } else if failing.iter().all(|name| events_etcd(name)) {
+        } else if failing.iter().all(events_etcd) {
             Answer::Green
         } else if failing.iter().any(|name| name.starts_with("etcd") && !events_etcd(name)) {
             Answer::Etcd
