@@ -1,15 +1,38 @@
 //! Which nodes are endpoints: the rules over all verdicts.
 //!
-//! Doubt ends in "keep". Where no node may stand by its verdict, the last good set stands in, and the choice says
-//! that it is frozen and why. Order never matters: endpoints are sorted by node name.
+//! Doubt ends in "keep". Members stay until evidence, others enter on evidence; where the evidence would leave
+//! nothing that serves, the last good set stands in, and the choice says that it is frozen and why. Order never
+//! matters: endpoints are sorted by node name.
 //!
-//! Deliberately not here: evidence from probes (rules 1, 2, 5, 6, 9 and 10 of the design come with it).
+//! | rule | where |
+//! |---|---|
+//! | 1 nothing leaves unless a target that stays has answered green since the evidence began | [`removal`] |
+//! | 2 witnesses against etcd-cut and silent | [`removal`] |
+//! | 3 green nodes that are only marked come back before nothing is left | [`choose`] |
+//! | 4 nothing green: the last good set that exists, else what is not drained, else the pool as it is | [`choose`] |
+//! | 5 removals that leave less than a majority: 3 s old, 5 s apart; never the last | [`removal`] |
+//! | 6 out for silence: back while the kubelet is alive | [`crate::probe::Evidence::mute_silence`] |
+//! | 7 stale Nodes freeze conditions, marks and absence, never probes | [`removal`] |
+//! | 8 evidence belongs to a UID and an address; a new address replaces the old one | [`choose`] |
+//! | 9 a prober that overslept throws its silence away | [`crate::probe::Evidence::overslept`] |
+//! | 10 without an election never silence | [`removal`] |
+//!
+//! Deliberately not here: time that passes. What a later moment changes is named as [`Choice::wake`].
 
-use std::collections::BTreeMap;
+mod pool;
+mod removal;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use crate::Moment;
 use crate::health::{Class, Mark, NodeAddress, Verdict};
 use crate::names;
+use crate::probe::ProbeClass;
+use crate::settings::{Health, ReAddDelay};
+
+pub use pool::Pool;
+pub use removal::{Cause, Leaving};
 
 /// A node that clients are sent to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,10 +57,16 @@ pub struct LastGood {
 pub struct Choice {
     /// Sorted by node name; empty only where nothing is known at all.
     pub endpoints: Vec<Endpoint>,
-    /// Set where the evidence would leave nothing: what stands is then the last good set.
+    /// Set where evidence is held back: what stands leans on the last good set.
     pub frozen: Option<Frozen>,
     /// Nodes that stay out, with the verdict that keeps them out.
     pub left_out: Vec<(String, Class)>,
+    /// Members that leave.
+    pub leaving: Vec<Leaving>,
+    /// UIDs of the nodes that are in.
+    pub uids: BTreeSet<String>,
+    /// When to choose again although nothing happens.
+    pub wake: Option<Moment>,
 }
 
 /// Why a choice is frozen: a closed set, used as a metric label and a condition's reason.
@@ -47,46 +76,247 @@ pub enum Frozen {
     NoNodes,
     /// There are Nodes, but by their verdicts none may stand.
     NoHealthyNodes,
+    /// More than half of the targets have lost their Node at once.
+    MostNodesAbsent,
+    /// The Nodes are not known to be current.
+    StaleNodes,
+    /// Every API server refuses our credential.
+    CredentialRefused,
+    /// What looks like many faults may be one: etcd, or the prober's own link.
+    SharedCause,
+    /// No target that stays has answered since the evidence began.
+    NoProof,
+    /// Silence never takes one of two targets.
+    PoolOfTwo,
+}
+
+/// How far the probes can be relied on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sight {
+    /// They are off, or none has ever been green: the Node objects alone decide.
+    #[default]
+    Blind,
+    /// They have begun: nothing leaves or enters before they could have answered.
+    Starting,
+    /// They see.
+    Seeing,
+}
+
+/// A write or read with a quorum of etcd that has succeeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quorum {
+    /// When it was sent.
+    pub sent: Moment,
+    /// When it was answered.
+    pub answered: Moment,
+}
+
+/// Everything a choice looks at.
+#[derive(Clone, Copy, Debug)]
+pub struct Round<'a> {
+    /// One for each control-plane node; nodes that have vanished lately may come with the class `Absent`.
+    pub verdicts: &'a [Verdict],
+    /// The targets.
+    pub last_good: &'a LastGood,
+    /// What has left lately.
+    pub pool: &'a Pool,
+    /// The time.
+    pub now: Moment,
+    /// The settings.
+    pub health: &'a Health,
+    /// How far what is known can be relied on.
+    pub outlook: Outlook,
+}
+
+/// How far what is known can be relied on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outlook {
+    /// The probes.
+    pub sight: Sight,
+    /// The Nodes may have changed since they were seen.
+    pub stale: bool,
+    /// Others would take over from an agent that is wrong about the network.
+    pub election: bool,
+    /// The latest renewal of the Lease: etcd served then.
+    pub quorum: Option<Quorum>,
 }
 
 /// Chooses the endpoints.
-pub fn choose(verdicts: &[Verdict], last_good: &LastGood) -> Choice {
-    let standing = |stands: fn(&Verdict) -> bool| -> Vec<Endpoint> {
-        verdicts.iter().filter(|verdict| stands(verdict)).filter_map(endpoint).collect()
-    };
-    let healthy = standing(|verdict| verdict.class == Class::Healthy);
-    if !healthy.is_empty() {
-        return choice(healthy, None, verdicts);
+pub fn choose(round: &Round<'_>) -> Choice {
+    let members: Vec<Member<'_>> = members(round);
+    if round.verdicts.iter().all(|verdict| verdict.class == Class::Absent) {
+        let kept = round.last_good.members.clone();
+        return choice(kept, Some(Frozen::NoNodes), round, Vec::new(), None);
     }
-    // Rule 3: nodes that serve and are only marked come back before nothing is left.
-    let marked = standing(|v| v.serves && matches!(v.class, Class::Maintenance(mark) if may_return(mark)));
-    if !marked.is_empty() {
-        return choice(marked, None, verdicts);
+    let mut wake = None;
+    let entering = entering(round, &members, &mut wake);
+    let settling = members.is_empty() && round.verdicts.iter().any(|verdict| is_settling(round, verdict));
+    if settling {
+        // A first set that is complete a second later is better than three writes.
+        return choice(Vec::new(), None, round, Vec::new(), wake);
     }
-    if verdicts.is_empty() {
-        return choice(last_good.members.clone(), Some(Frozen::NoNodes), verdicts);
+    let removal = removal::decide(round, &members, &entering);
+    wake = earlier(wake, removal.wake);
+    let mut standing: Vec<&Verdict> = removal.staying.iter().filter_map(|member| member.verdict).collect();
+    standing.extend(&entering);
+    let mut frozen = removal.frozen;
+    let mut leaving = removal.leaving;
+    let mut endpoints: Vec<Endpoint> = removal.staying.iter().map(Member::endpoint).collect();
+    endpoints.extend(entering.iter().filter_map(|verdict| endpoint(verdict)));
+
+    let unmarked_green = |verdict: &&&Verdict| is_green(round, verdict) && class(round, verdict) == Class::Healthy;
+    if standing.iter().filter(unmarked_green).count() == 0 {
+        let marked: Vec<&Verdict> = round.verdicts.iter().filter(|verdict| may_return(round, verdict)).collect();
+        if marked.is_empty() {
+            if !round.verdicts.iter().any(|verdict| is_green(round, verdict)) || endpoints.is_empty() {
+                let kept = last_resort(round, &members);
+                let frozen = frozen.filter(|frozen| *frozen == Frozen::CredentialRefused);
+                return choice(kept, frozen.or(Some(Frozen::NoHealthyNodes)), round, Vec::new(), wake);
+            }
+        } else {
+            leaving.retain(|leaving| !marked.iter().any(|verdict| verdict.uid == leaving.uid));
+            endpoints.extend(marked.into_iter().filter_map(endpoint));
+            // Those who come back are the proof that others may go.
+            let back: Vec<&Verdict> = round.verdicts.iter().filter(|verdict| may_return(round, verdict)).collect();
+            let again = removal::decide(round, &members, &back);
+            let going: BTreeSet<&str> = again.leaving.iter().map(|leaving| leaving.target.as_str()).collect();
+            let returned = |name: &str| back.iter().any(|verdict| verdict.node == name);
+            endpoints.retain(|endpoint| {
+                returned(&endpoint.node_name) || !going.contains(names::target(&endpoint.node_name).as_str())
+            });
+            leaving = again.leaving.into_iter().filter(|l| !back.iter().any(|verdict| verdict.uid == l.uid)).collect();
+            frozen = again.frozen;
+            wake = earlier(wake, again.wake);
+        }
     }
-    choice(rule_four(verdicts, last_good), Some(Frozen::NoHealthyNodes), verdicts)
+    choice(endpoints, frozen, round, leaving, wake)
 }
 
-/// The last good set that still exists as Nodes; else Nodes that are not drained; else the pool as it is.
-fn rule_four(verdicts: &[Verdict], last_good: &LastGood) -> Vec<Endpoint> {
-    let remaining: Vec<Endpoint> = verdicts.iter().filter(|v| last_good.knows(v)).filter_map(endpoint).collect();
+/// A target, with its node where that is known.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Member<'a> {
+    pub(crate) endpoint: &'a Endpoint,
+    pub(crate) verdict: Option<&'a Verdict>,
+}
+
+impl Member<'_> {
+    /// The endpoint as it should stand: a node's new address replaces the old one.
+    fn endpoint(&self) -> Endpoint {
+        let current = self.verdict.filter(|verdict| verdict.class != Class::Absent).and_then(endpoint);
+        current.unwrap_or_else(|| self.endpoint.clone())
+    }
+}
+
+fn members<'a>(round: &Round<'a>) -> Vec<Member<'a>> {
+    let by_name: BTreeMap<&str, &Verdict> = round.verdicts.iter().map(|v| (v.node.as_str(), v)).collect();
+    let by_target: BTreeMap<String, &Verdict> = round.verdicts.iter().map(|v| (names::target(&v.node), v)).collect();
+    let found = |name: &str| by_name.get(name).or_else(|| by_target.get(name)).copied();
+    let member = |endpoint: &'a Endpoint| Member { endpoint, verdict: found(&endpoint.node_name) };
+    round.last_good.members.iter().map(member).collect()
+}
+
+/// The class that counts: without sight the Node objects alone.
+pub(crate) fn class(round: &Round<'_>, verdict: &Verdict) -> Class {
+    let by_probes = verdict.class == verdict.by_probe;
+    if round.outlook.sight == Sight::Blind && by_probes { Class::Healthy } else { verdict.class.clone() }
+}
+
+/// Whether it serves as far as anybody can tell.
+pub(crate) fn is_green(round: &Round<'_>, verdict: &Verdict) -> bool {
+    let exists = verdict.ip.is_some() && verdict.class != Class::Absent;
+    exists
+        && match round.outlook.sight {
+            Sight::Blind => verdict.serves,
+            Sight::Starting | Sight::Seeing => verdict.probe.class == ProbeClass::Green,
+        }
+}
+
+/// Nodes that are no members and may become one.
+fn entering<'a>(round: &Round<'a>, members: &[Member<'_>], wake: &mut Option<Moment>) -> Vec<&'a Verdict> {
+    let is_member = |verdict: &Verdict| members.iter().any(|m| m.verdict.is_some_and(|v| v.node == verdict.node));
+    let mut entering = Vec::new();
+    for verdict in round.verdicts.iter().filter(|verdict| !is_member(verdict)) {
+        if verdict.ip.is_none() || class(round, verdict) != Class::Healthy || !is_proven(round, verdict) {
+            continue;
+        }
+        let due = round.pool.back_at(&verdict.uid, &round.health.re_add_delay, round.now);
+        if due > round.now {
+            *wake = earlier(*wake, Some(due));
+        } else {
+            entering.push(verdict);
+        }
+    }
+    entering
+}
+
+/// Whether a node has shown enough to enter.
+fn is_proven(round: &Round<'_>, verdict: &Verdict) -> bool {
+    match round.outlook.sight {
+        Sight::Blind => true,
+        Sight::Starting => false,
+        Sight::Seeing => match verdict.probe.class {
+            ProbeClass::Green => verdict.probe.fresh_greens >= round.health.probe.success_threshold,
+            // A word that says nothing about the node: its conditions decide.
+            ProbeClass::Unknown => verdict.probe.heard,
+            _ => false,
+        },
+    }
+}
+
+/// Whether it is about to enter: first answers are on their way.
+fn is_settling(round: &Round<'_>, verdict: &Verdict) -> bool {
+    let candidate = verdict.ip.is_some() && class(round, verdict) == Class::Healthy;
+    match round.outlook.sight {
+        Sight::Blind => false,
+        Sight::Starting => true,
+        Sight::Seeing => candidate && !is_proven(round, verdict),
+    }
+}
+
+/// Rule 3: it is green and only marked, and not on its way out of existence.
+fn may_return(round: &Round<'_>, verdict: &Verdict) -> bool {
+    let marked = match &verdict.class {
+        Class::Maintenance(Mark::Deletion | Mark::OutOfService) => false,
+        Class::Maintenance(_) => true,
+        // Without probes a condition is all there is.
+        Class::NotReady(_) | Class::Pressure(_) => round.outlook.sight == Sight::Seeing,
+        _ => false,
+    };
+    marked && is_green(round, verdict)
+}
+
+/// Rule 4: the last good set that still exists as Nodes; else Nodes that are not drained; else the pool as it is.
+fn last_resort(round: &Round<'_>, members: &[Member<'_>]) -> Vec<Endpoint> {
+    let exists = |verdict: &&Verdict| verdict.class != Class::Absent && verdict.ip.is_some();
+    let remaining = members.iter().filter(|member| round.outlook.stale || member.verdict.as_ref().is_some_and(exists));
+    let remaining: Vec<Endpoint> = remaining.map(Member::endpoint).collect();
     if !remaining.is_empty() {
         return remaining;
     }
-    let undrained = |verdict: &&Verdict| verdict.class != Class::Maintenance(Mark::Drained);
-    let existing: Vec<Endpoint> = verdicts.iter().filter(undrained).filter_map(endpoint).collect();
-    if existing.is_empty() { last_good.members.clone() } else { existing }
+    let undrained = |verdict: &&Verdict| exists(verdict) && verdict.class != Class::Maintenance(Mark::Drained);
+    let existing: Vec<Endpoint> = round.verdicts.iter().filter(undrained).filter_map(endpoint).collect();
+    if existing.is_empty() { round.last_good.members.clone() } else { existing }
 }
 
-/// Whether a node under this mark may come back when nothing else serves: not one that is on its way out of
-/// existence.
-fn may_return(mark: Mark) -> bool {
-    match mark {
-        Mark::Terminating | Mark::InPlaceUpdate | Mark::ClusterAutoscaler | Mark::Excluded | Mark::Drained => true,
-        Mark::Deletion | Mark::OutOfService => false,
-    }
+fn choice(
+    mut endpoints: Vec<Endpoint>,
+    frozen: Option<Frozen>,
+    round: &Round<'_>,
+    mut leaving: Vec<Leaving>,
+    wake: Option<Moment>,
+) -> Choice {
+    endpoints.sort();
+    // The API wants each address once per pool; of two Nodes that claim one address, the first by name has it.
+    let mut seen = BTreeSet::new();
+    endpoints.retain(|endpoint| seen.insert(endpoint.ip));
+    leaving.sort();
+    let chosen: BTreeSet<&str> = endpoints.iter().map(|e| e.node_name.as_str()).collect();
+    let out = |verdict: &&Verdict| !chosen.contains(verdict.node.as_str());
+    let mut left_out: Vec<(String, Class)> =
+        round.verdicts.iter().filter(out).map(|verdict| (verdict.node.clone(), class(round, verdict))).collect();
+    left_out.sort();
+    let uids = round.verdicts.iter().filter(|verdict| !out(verdict)).map(|verdict| verdict.uid.clone()).collect();
+    Choice { endpoints, frozen, left_out, leaving, uids, wake }
 }
 
 fn endpoint(verdict: &Verdict) -> Option<Endpoint> {
@@ -94,19 +324,11 @@ fn endpoint(verdict: &Verdict) -> Option<Endpoint> {
     Some(Endpoint { node_name: verdict.node.clone(), ip, addresses: verdict.addresses.clone() })
 }
 
-fn choice(mut endpoints: Vec<Endpoint>, frozen: Option<Frozen>, verdicts: &[Verdict]) -> Choice {
-    endpoints.sort();
-    // The API wants each address once per pool; of two Nodes that claim one address, the first by name has it.
-    let mut seen = std::collections::BTreeSet::new();
-    endpoints.retain(|endpoint| seen.insert(endpoint.ip));
-    let chosen: std::collections::BTreeSet<&str> = endpoints.iter().map(|e| e.node_name.as_str()).collect();
-    let mut left_out: Vec<(String, Class)> = verdicts
-        .iter()
-        .filter(|verdict| !chosen.contains(verdict.node.as_str()))
-        .map(|verdict| (verdict.node.clone(), verdict.class.clone()))
-        .collect();
-    left_out.sort();
-    Choice { endpoints, frozen, left_out }
+pub(crate) fn earlier(one: Option<Moment>, other: Option<Moment>) -> Option<Moment> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
 }
 
 impl LastGood {
@@ -119,11 +341,6 @@ impl LastGood {
             _ => Endpoint { node_name: name, ip, addresses: vec![internal(ip)] },
         });
         Self { members: members.collect() }
-    }
-
-    fn knows(&self, verdict: &Verdict) -> bool {
-        let target = names::target(&verdict.node);
-        self.members.iter().any(|member| member.node_name == verdict.node || member.node_name == target)
     }
 }
 
@@ -146,11 +363,26 @@ impl Frozen {
         match self {
             Frozen::NoNodes => "no_nodes",
             Frozen::NoHealthyNodes => "no_healthy_nodes",
+            Frozen::MostNodesAbsent => "most_nodes_absent",
+            Frozen::StaleNodes => "stale_nodes",
+            Frozen::CredentialRefused => "credential_refused",
+            Frozen::SharedCause => "shared_cause",
+            Frozen::NoProof => "no_proof",
+            Frozen::PoolOfTwo => "pool_of_two",
         }
     }
 
     /// All reasons, so that a metric can show each as 0 or 1.
-    pub const ALL: [Frozen; 2] = [Frozen::NoNodes, Frozen::NoHealthyNodes];
+    pub const ALL: [Frozen; 8] = [
+        Frozen::NoNodes,
+        Frozen::NoHealthyNodes,
+        Frozen::MostNodesAbsent,
+        Frozen::StaleNodes,
+        Frozen::CredentialRefused,
+        Frozen::SharedCause,
+        Frozen::NoProof,
+        Frozen::PoolOfTwo,
+    ];
 }
 
 impl std::fmt::Display for Frozen {
@@ -158,214 +390,15 @@ impl std::fmt::Display for Frozen {
         f.write_str(match self {
             Frozen::NoNodes => "no control-plane Node is listed",
             Frozen::NoHealthyNodes => "no control-plane Node is healthy",
+            Frozen::MostNodesAbsent => "more than half of the targets have lost their Node at once",
+            Frozen::StaleNodes => "the Nodes are not known to be current",
+            Frozen::CredentialRefused => "every API server refuses the agent's credential or has a foreign certificate",
+            Frozen::SharedCause => "what looks like several faults may be one (etcd, or this agent's own link)",
+            Frozen::NoProof => "no target that would stay has answered since",
+            Frozen::PoolOfTwo => "silence alone never takes one of two targets",
         })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn verdict(node: &str, last: u8, class: Class) -> Verdict {
-        let ip = IpAddr::from([10, 0, 0, last]);
-        let ip_or_none = (class != Class::NoAddress).then_some(ip);
-        let serves = !matches!(class, Class::NotReady(_) | Class::Pressure(_));
-        let (node, uid) = (node.to_owned(), node.to_owned());
-        Verdict { node, uid, ip: ip_or_none, addresses: vec![internal(ip)], class, serves }
-    }
-
-    fn last_good(members: &[(&str, u8)]) -> LastGood {
-        LastGood::from_targets(members.iter().map(|(n, last)| ((*n).to_owned(), IpAddr::from([10, 0, 0, *last]))), &[])
-    }
-
-    fn names_of(choice: &Choice) -> Vec<&str> {
-        choice.endpoints.iter().map(|e| e.node_name.as_str()).collect()
-    }
-
-    fn not_ready() -> Class {
-        Class::NotReady("Ready=Unknown".to_owned())
-    }
-
-    #[test]
-    fn healthy_nodes_are_endpoints_sorted_by_name() {
-        let choice = choose(
-            &[verdict("b", 2, Class::Healthy), verdict("a", 1, Class::Healthy), verdict("c", 3, not_ready())],
-            &LastGood::default(),
-        );
-        assert_eq!(names_of(&choice), ["a", "b"]);
-        assert_eq!(choice.frozen, None);
-        assert_eq!(choice.left_out, [("c".to_owned(), not_ready())]);
-    }
-
-    #[test]
-    fn a_node_without_an_address_is_left_out_and_reported_and_blocks_nobody() {
-        let choice =
-            choose(&[verdict("a", 1, Class::NoAddress), verdict("b", 2, Class::Healthy)], &LastGood::default());
-        assert_eq!(names_of(&choice), ["b"]);
-        assert_eq!(choice.left_out, [("a".to_owned(), Class::NoAddress)]);
-    }
-
-    #[test]
-    fn nothing_healthy_keeps_the_last_good_set_that_still_exists() {
-        let verdicts = [verdict("a", 1, not_ready()), verdict("b", 2, not_ready()), verdict("c", 3, not_ready())];
-        let choice = choose(&verdicts, &last_good(&[("a", 1), ("b", 2), ("gone", 9)]));
-        assert_eq!(names_of(&choice), ["a", "b"]);
-        assert_eq!(choice.frozen, Some(Frozen::NoHealthyNodes));
-    }
-
-    #[test]
-    fn nothing_healthy_and_nothing_known_takes_nodes_that_are_not_drained() {
-        let verdicts = [verdict("a", 1, not_ready()), verdict("b", 2, Class::NoAddress)];
-        assert_eq!(names_of(&choose(&verdicts, &LastGood::default())), ["a"]);
-    }
-
-    #[test]
-    fn an_empty_list_keeps_the_pool_as_it_is() {
-        let choice = choose(&[], &last_good(&[("a", 1), ("b", 2)]));
-        assert_eq!(names_of(&choice), ["a", "b"]);
-        assert_eq!(choice.frozen, Some(Frozen::NoNodes));
-    }
-
-    #[test]
-    fn rule_3_marked_nodes_come_back_when_no_unmarked_node_serves() {
-        let drained = || Class::Maintenance(Mark::Drained);
-        let verdicts = [verdict("a", 1, drained()), verdict("b", 2, drained()), verdict("c", 3, not_ready())];
-        let choice = choose(&verdicts, &last_good(&[("c", 3)]));
-        assert_eq!(names_of(&choice), ["a", "b"]);
-        assert_eq!(choice.frozen, None);
-    }
-
-    #[test]
-    fn rule_3_a_marked_node_that_is_not_ready_stays_out() {
-        let mut dead = verdict("a", 1, Class::Maintenance(Mark::Drained));
-        dead.serves = false;
-        let choice = choose(&[dead, verdict("b", 2, Class::Maintenance(Mark::Drained))], &last_good(&[("a", 1)]));
-        assert_eq!(names_of(&choice), ["b"]);
-    }
-
-    #[test]
-    fn a_changed_address_replaces_the_old_one_even_while_frozen() {
-        let choice = choose(&[verdict("a", 7, not_ready())], &last_good(&[("a", 1)]));
-        assert_eq!(choice.endpoints[0].ip, IpAddr::from([10, 0, 0, 7]));
-    }
-
-    #[test]
-    fn a_dotted_node_is_found_again_by_its_target_name() {
-        let target = names::target("a.example");
-        let choice =
-            choose(&[verdict("a.example", 1, not_ready()), verdict("b", 2, not_ready())], &last_good(&[(&target, 1)]));
-        assert_eq!(names_of(&choice), ["a.example"]);
-    }
-
-    #[test]
-    fn two_nodes_that_claim_one_address_become_one_target() {
-        let choice = choose(&[verdict("b", 1, Class::Healthy), verdict("a", 1, Class::Healthy)], &LastGood::default());
-        assert_eq!(names_of(&choice), ["a"]);
-    }
-
-    #[test]
-    fn nodes_on_their_way_out_of_existence_do_not_come_back() {
-        for (mark, returns) in [
-            (Mark::Terminating, true),
-            (Mark::InPlaceUpdate, true),
-            (Mark::ClusterAutoscaler, true),
-            (Mark::Excluded, true),
-            (Mark::Drained, true),
-            (Mark::Deletion, false),
-            (Mark::OutOfService, false),
-        ] {
-            let verdicts = [verdict("a", 1, Class::Maintenance(mark)), verdict("b", 2, not_ready())];
-            let choice = choose(&verdicts, &last_good(&[("b", 2)]));
-            assert_eq!(names_of(&choice), [if returns { "a" } else { "b" }], "{mark}");
-            assert_eq!(choice.frozen.is_none(), returns, "{mark}");
-        }
-    }
-
-    #[test]
-    fn when_nothing_else_is_known_drained_nodes_come_last() {
-        let dead = |node: &str, last, class| Verdict { serves: false, ..verdict(node, last, class) };
-        let drained = dead("a", 1, Class::Maintenance(Mark::Drained));
-        let both = [drained.clone(), dead("b", 2, Class::Maintenance(Mark::Excluded))];
-        assert_eq!(names_of(&choose(&both, &LastGood::default())), ["b"]);
-        assert_eq!(names_of(&choose(&[drained], &last_good(&[("x", 9)]))), ["x"]);
-    }
-
-    #[test]
-    fn targets_take_names_and_addresses_of_endpoints_on_record_with_the_same_address() {
-        let on_record = |last: u8| Endpoint {
-            node_name: "a.example".to_owned(),
-            ip: [10, 0, 0, last].into(),
-            addresses: vec![
-                internal([10, 0, 0, last].into()),
-                NodeAddress { kind: "Hostname".to_owned(), address: "h".to_owned() },
-            ],
-        };
-        let target = (names::target("a.example"), IpAddr::from([10, 0, 0, 1]));
-        let same = LastGood::from_targets([target.clone()], &[on_record(1)]);
-        assert_eq!(same.members, [on_record(1)]);
-        let moved = LastGood::from_targets([target.clone()], &[on_record(2)]);
-        let alone = Endpoint { node_name: target.0, ip: target.1, addresses: vec![internal(target.1)] };
-        assert_eq!(moved.members, [alone]);
-    }
-
-    #[test]
-    fn an_entry_of_the_spec_counts_by_its_first_usable_internal_ip() {
-        let address = |kind: &str, address: &str| NodeAddress { kind: kind.to_owned(), address: address.to_owned() };
-        let of =
-            |addresses: &[NodeAddress]| Endpoint::from_spec("n", addresses).map(|endpoint| endpoint.ip.to_string());
-        assert_eq!(of(&[address("ExternalIP", "1.2.3.4")]), None);
-        let all = [address("ExternalIP", "1.2.3.4"), address("InternalIP", "x"), address("InternalIP", "10.0.0.1")];
-        assert_eq!(of(&all).as_deref(), Some("10.0.0.1"));
-        assert_eq!(Endpoint::from_spec("n", &all).unwrap().addresses, all);
-    }
-
-    #[test]
-    fn frozen_has_words() {
-        let words: Vec<String> = Frozen::ALL.iter().map(|frozen| format!("{} ({frozen})", frozen.word())).collect();
-        assert_eq!(
-            words,
-            ["no_nodes (no control-plane Node is listed)", "no_healthy_nodes (no control-plane Node is healthy)"]
-        );
-    }
-
-    fn classes() -> impl Strategy<Value = Class> {
-        prop_oneof![
-            Just(Class::Healthy),
-            Just(not_ready()),
-            Just(Class::Pressure("DiskPressure=True".to_owned())),
-            Just(Class::Maintenance(Mark::Drained)),
-            Just(Class::Maintenance(Mark::Deletion)),
-            Just(Class::NoAddress),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn the_choice_is_never_empty_while_anything_is_known(
-            classes in prop::collection::vec(classes(), 0..6),
-            members in prop::collection::vec(0u8..8, 0..6),
-        ) {
-            let verdicts: Vec<Verdict> =
-                classes.into_iter().enumerate().map(|(i, c)| verdict(&format!("n{i}"), u8::try_from(i).unwrap_or(0), c)).collect();
-            let named: Vec<(String, u8)> = members.iter().map(|m| (format!("n{m}"), *m)).collect();
-            let last = last_good(&named.iter().map(|(n, m)| (n.as_str(), *m)).collect::<Vec<_>>());
-            let choice = choose(&verdicts, &last);
-            let known = !last.members.is_empty() || verdicts.iter().any(|v| v.ip.is_some() && v.class == Class::Healthy);
-            prop_assert!(!known || !choice.endpoints.is_empty());
-        }
-
-        #[test]
-        fn order_never_matters(mut classes in prop::collection::vec(classes(), 1..6)) {
-            let build = |classes: &[Class]| -> Vec<Verdict> {
-                classes.iter().enumerate().map(|(i, c)| verdict(&format!("n{i}"), u8::try_from(i).unwrap_or(0), c.clone())).collect()
-            };
-            let forward = build(&classes);
-            let mut backward = forward.clone();
-            backward.reverse();
-            classes.clear();
-            let last = last_good(&[("n0", 0), ("n1", 1)]);
-            prop_assert_eq!(choose(&forward, &last), choose(&backward, &last));
-        }
-    }
-}
+mod tests;

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::conditions;
 use crate::desired::{self, Identity, LoadBalancer, Observed};
-use crate::endpoints::{self, Choice, Endpoint, LastGood};
+use crate::endpoints::{self, Choice, Endpoint, LastGood, Outlook, Round};
 use crate::exposure::{self, ExposureView, Facts, Operation, SpecEndpoint, Unresolved};
 use crate::foreign;
 use crate::health::Verdict;
@@ -51,6 +51,8 @@ pub struct Situation<'a> {
     pub leads_until: Option<Moment>,
     /// The verdicts on all control-plane nodes; `None`: they have not been listed yet.
     pub verdicts: Option<&'a [Verdict]>,
+    /// How far they can be relied on.
+    pub outlook: Outlook,
     /// The exposure.
     pub view: &'a ExposureView,
     /// Whether an object stands behind `view`; without one there is nothing to write to in Kubernetes.
@@ -131,6 +133,7 @@ pub fn pass(situation: &Situation<'_>) -> Pass {
         left_behind: None,
         wake: None,
     };
+    pass.wake = pass.choice.wake;
     let view = situation.view;
     if situation.leads_until.is_none() {
         return pass;
@@ -165,7 +168,7 @@ fn chosen(situation: &Situation<'_>) -> Choice {
     let (on_record, unusable) = situation.view.usable_endpoints();
     if !situation.settings.controllers.endpoints {
         let left_out = unusable.into_iter().map(|node| (node, crate::health::Class::NoAddress)).collect();
-        return Choice { endpoints: on_record, frozen: None, left_out };
+        return Choice { endpoints: on_record, left_out, ..Choice::default() };
     }
     let last_good = match situation.memory.observed() {
         Some(observed) => {
@@ -175,7 +178,14 @@ fn chosen(situation: &Situation<'_>) -> Choice {
         None => LastGood { members: on_record },
     };
     match situation.verdicts {
-        Some(verdicts) => endpoints::choose(verdicts, &last_good),
+        Some(verdicts) => endpoints::choose(&Round {
+            verdicts,
+            last_good: &last_good,
+            pool: &situation.memory.pool,
+            now: situation.now,
+            health: &situation.settings.health,
+            outlook: situation.outlook,
+        }),
         // Not listed yet: nothing is known that could change anything.
         None => Choice { endpoints: last_good.members, ..Choice::default() },
     }

@@ -73,6 +73,7 @@ fn led(view: &ExposureView, facts: &Facts, memory: &Memory, left: std::time::Dur
         addresses: vec![address()],
         class: Class::Healthy,
         serves: true,
+        ..Verdict::default()
     };
     let now = Moment(std::time::Duration::from_secs(100));
     pass(&Situation {
@@ -81,6 +82,7 @@ fn led(view: &ExposureView, facts: &Facts, memory: &Memory, left: std::time::Dur
         settings: &Settings::default(),
         leads_until: Some(now + left),
         verdicts: listed.then_some(std::slice::from_ref(&verdict)),
+        outlook: decide::endpoints::Outlook::default(),
         view,
         has_object: true,
         facts,

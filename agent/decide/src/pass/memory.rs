@@ -7,6 +7,7 @@ use super::budget::Budget;
 use super::{Carried, CloudStep};
 use crate::Moment;
 use crate::desired::{BalancerStatus, Observed, Target};
+use crate::endpoints::{Choice, Pool};
 use crate::exposure::SpecEndpoint;
 use crate::foreign::{self, Foreign};
 use crate::retry::{self, Fault, FaultKind};
@@ -40,6 +41,8 @@ pub struct Memory {
     pub(super) budget: Budget,
     /// What others have changed lately.
     pub foreign: Foreign,
+    /// What has left the pool lately.
+    pub pool: Pool,
     /// `spec.endpoints` as this agent has seen and wanted it, sorted.
     agreed: Option<Vec<SpecEndpoint>>,
     /// Looks in a row at a balancer that is on its way.
@@ -79,10 +82,14 @@ impl Memory {
         Self { rereads: REREADS.iter().map(|after| now + *after).collect(), ..Self::default() }
     }
 
-    /// A step at STACKIT is being sent; `per_minute` is the setting `loadBalancer.writesPerMinute`.
-    pub fn sending(&mut self, step: &CloudStep, now: Moment, per_minute: u32) {
+    /// A step at STACKIT is being sent, which carries `choice`; `per_minute` is the setting
+    /// `loadBalancer.writesPerMinute`.
+    pub fn sending(&mut self, step: &CloudStep, choice: &Choice, now: Moment, per_minute: u32) {
         if !matches!(step, CloudStep::Read(_)) {
             self.budget.spend(now, per_minute);
+        }
+        if matches!(step, CloudStep::Create(_) | CloudStep::Update(_)) {
+            self.pool.sent(choice, now);
         }
     }
 

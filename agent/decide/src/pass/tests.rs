@@ -25,7 +25,7 @@ fn node(last: u8) -> Verdict {
     let ip = IpAddr::from([10, 0, 0, last]);
     let addresses = vec![NodeAddress { kind: "InternalIP".to_owned(), address: ip.to_string() }];
     let (node, uid) = (format!("n{last}"), format!("u{last}"));
-    Verdict { node, uid, ip: Some(ip), addresses, class: Class::Healthy, serves: true }
+    Verdict { node, uid, ip: Some(ip), addresses, class: Class::Healthy, serves: true, ..Verdict::default() }
 }
 
 /// An exposure that is reconciled, with a balancer as desired.
@@ -43,7 +43,14 @@ fn settled() -> Scene {
     let verdicts = vec![node(1), node(2), node(3)];
     let mut view = ExposureView { name: "x".to_owned(), uid: "u".to_owned(), port: 443, ..ExposureView::default() };
     view.finalizer = true;
-    let choice = endpoints::choose(&verdicts, &LastGood::default());
+    let choice = endpoints::choose(&Round {
+        verdicts: &verdicts,
+        last_good: &LastGood::default(),
+        pool: &endpoints::Pool::default(),
+        now: NOW,
+        health: &settings.health,
+        outlook: Outlook::default(),
+    });
     view.endpoints = spec_endpoints(&choice);
     let spec = exposure::resolve(&view, choice.endpoints, &facts).unwrap();
     let mut balancer = desired::load_balancer(&spec, &settings);
@@ -89,6 +96,7 @@ impl Scene {
             settings: &self.settings,
             leads_until: Some(now + Duration::from_secs(3600)),
             verdicts: Some(&self.verdicts),
+            outlook: Outlook::default(),
             view: &self.view,
             has_object: true,
             facts: &self.facts,

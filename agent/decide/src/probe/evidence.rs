@@ -26,6 +26,8 @@ pub struct Evidence {
     failing: [Option<(Moment, String)>; 2],
     /// The latest green answer on `Path::Ready`.
     green: Option<Green>,
+    /// When the first request of the present row of greens was sent.
+    green_run: Option<Moment>,
     /// When the latest green request for `Path::Alive` was sent.
     alive: Option<Moment>,
     /// Greens in a row on connections of their own.
@@ -53,6 +55,13 @@ struct Slow {
     first: Moment,
 }
 
+/// How many requests were slow, and when the first and the last of them began.
+struct Slowness {
+    count: usize,
+    first: Moment,
+    last: Moment,
+}
+
 /// The latest word that stands until another one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum State {
@@ -61,7 +70,8 @@ enum State {
     Green,
     Refused(Moment),
     Shutdown(Moment),
-    Etcd(Moment),
+    /// The first and the latest request that said so.
+    Etcd(Moment, Moment),
     /// Two failing answers; the names of the checks.
     Failing(Moment, String),
     Unreachable(Moment),
@@ -85,12 +95,20 @@ pub struct Reading {
     pub class: ProbeClass,
     /// When the first request or dial began that it rests on; for a green node: nothing to rest on.
     pub since: Moment,
+    /// When the latest request began that it rests on.
+    pub until: Moment,
+    /// Since when it has been green without a break.
+    pub green_since: Option<Moment>,
     /// The latest green answer.
     pub green: Option<Green>,
     /// Greens in a row on connections of their own.
     pub fresh_greens: u32,
     /// Whether it has ever answered.
     pub answered: bool,
+    /// Whether there was any word at all, be it of an error on the way.
+    pub heard: bool,
+    /// Silence does not count: its kubelet is alive, so the path is broken, not the node.
+    pub muted: bool,
     /// Since when it refuses our credential, or its certificate does not fit.
     pub denied_since: Option<Moment>,
     /// What was found, for people.
@@ -156,6 +174,9 @@ impl Evidence {
                 }
                 // An older request that still waits may know more: answers from a cache come while etcd hangs.
                 if !older {
+                    let unbroken =
+                        self.slow == [Slow::default(); 2] && matches!(self.state, State::Green | State::Odd(_));
+                    self.green_run = self.green_run.filter(|_| unbroken).or(Some(since));
                     self.green = Some(Green { asked: since, came: now });
                     self.denied = None;
                     self.failing = [None, None];
@@ -171,8 +192,8 @@ impl Evidence {
             }
             (_, Answer::Shutdown) => self.turn(State::Shutdown(since)),
             (_, Answer::Etcd) => {
-                let first = if let State::Etcd(first) = self.state { first } else { since };
-                self.turn(State::Etcd(first));
+                let first = if let State::Etcd(first, _) = self.state { first } else { since };
+                self.turn(State::Etcd(first, since));
             }
             (path, Answer::Failing(names)) => {
                 self.fresh_greens = 0;
@@ -242,50 +263,70 @@ impl Evidence {
 
     /// What it amounts to at `now`. `hurried`: the static pods on the node are not Ready, so once is enough.
     pub fn reading(&self, now: Moment, slow: Duration, hurried: bool) -> Reading {
-        let enough = if hurried { 1 } else { ENOUGH };
-        let [ready, alive] = [Path::Ready, Path::Alive].map(|path| self.slowness(path, now, slow));
-        let failing = self.failing.iter().flatten().next().filter(|_| hurried);
-        let (class, since, found) = match &self.state {
-            State::Refused(since) => (ProbeClass::Refused, *since, "connection refused".to_owned()),
-            State::Shutdown(since) => (ProbeClass::Shutdown, *since, "shutting down".to_owned()),
-            State::Failing(since, names) => (ProbeClass::Red, *since, format!("not ready: {names}")),
-            State::Etcd(since) => (ProbeClass::EtcdCut, *since, "its etcd does not answer".to_owned()),
-            State::Unreachable(since) if !self.muted => (ProbeClass::Silent, *since, "no route to it".to_owned()),
-            state => match (ready, alive) {
-                ((count, first), _) if count >= enough && self.alive.is_some_and(|alive| alive > first) => {
-                    (ProbeClass::EtcdCut, first, "it lives, and waits for its etcd".to_owned())
-                }
-                ((count, first), (quiet, since)) if count >= enough && quiet >= enough && !self.muted => {
-                    (ProbeClass::Silent, first.min(since), "no answer".to_owned())
-                }
-                _ => match (state, failing) {
-                    (_, Some((since, names))) => (ProbeClass::Red, *since, format!("not ready: {names}")),
-                    (State::Green, None) => (ProbeClass::Green, Moment::default(), "ready".to_owned()),
-                    (State::Odd(found), None) => (ProbeClass::Unknown, Moment::default(), found.clone()),
-                    _ => (ProbeClass::Unknown, Moment::default(), "no answer yet".to_owned()),
-                },
-            },
-        };
+        let (class, since, until, found) = self.class(now, slow, hurried);
         Reading {
             class,
             since,
+            until,
+            green_since: self.green_run,
             green: self.green,
             fresh_greens: self.fresh_greens,
             answered: self.answered,
+            heard: self.answered || self.state != State::Nothing,
+            muted: self.muted,
             denied_since: self.denied.as_ref().map(|(since, _)| *since),
             found,
             next: self.open.values().filter(|open| !open.void).map(|o| o.since + slow).filter(|at| *at > now).min(),
         }
     }
 
-    /// Slow requests of a path since the last reset, and the start of the first.
-    fn slowness(&self, path: Path, now: Moment, slow: Duration) -> (usize, Moment) {
+    /// The class, when the evidence for it began and was last renewed, and what was found.
+    fn class(&self, now: Moment, slow: Duration, hurried: bool) -> (ProbeClass, Moment, Moment, String) {
+        let enough = if hurried { 1 } else { ENOUGH };
+        let [ready, alive] = [Path::Ready, Path::Alive].map(|path| self.slowness(path, now, slow));
+        let is = |class, since, found: &str| (class, since, since, found.to_owned());
+        let never = Moment::default();
+        match &self.state {
+            State::Refused(since) => return is(ProbeClass::Refused, *since, "connection refused"),
+            State::Shutdown(since) => return is(ProbeClass::Shutdown, *since, "shutting down"),
+            State::Failing(since, names) => return is(ProbeClass::Red, *since, &format!("not ready: {names}")),
+            State::Etcd(since, until) => {
+                let until = ready.last.max(*until);
+                return (ProbeClass::EtcdCut, *since, until, "its etcd does not answer".to_owned());
+            }
+            State::Unreachable(since) if !self.muted => return is(ProbeClass::Silent, *since, "no route to it"),
+            _ => {}
+        }
+        if ready.count >= enough && self.alive.is_some_and(|alive| alive > ready.first) {
+            let found = "it lives, and waits for its etcd".to_owned();
+            return (ProbeClass::EtcdCut, ready.first, ready.last, found);
+        }
+        if ready.count >= enough && self.muted {
+            return is(ProbeClass::Unknown, never, "no answer, but its kubelet is alive");
+        }
+        if ready.count >= enough && alive.count >= enough {
+            let first = ready.first.min(alive.first);
+            return (ProbeClass::Silent, first, ready.last.max(alive.last), "no answer".to_owned());
+        }
+        if hurried && let Some((since, names)) = self.failing.iter().flatten().next() {
+            return is(ProbeClass::Red, *since, &format!("not ready: {names}"));
+        }
+        match &self.state {
+            State::Green => is(ProbeClass::Green, never, "ready"),
+            State::Odd(found) => is(ProbeClass::Unknown, never, found),
+            _ => is(ProbeClass::Unknown, never, "no answer yet"),
+        }
+    }
+
+    /// Slow requests of a path since the last reset.
+    fn slowness(&self, path: Path, now: Moment, slow: Duration) -> Slowness {
         let Slow { ended, first } = self.slow[path as usize];
         let open = self.open.values().filter(|open| open.path == path && !open.void);
-        let slow: Vec<Moment> = open.map(|open| open.since).filter(|since| now.since(*since) >= slow).collect();
-        let first_open = slow.iter().min().copied();
-        let first = if ended == 0 { first_open } else { Some(first_open.map_or(first, |open| open.min(first))) };
-        (ended + slow.len(), first.unwrap_or_default())
+        let open: Vec<Moment> = open.map(|open| open.since).filter(|since| now.since(*since) >= slow).collect();
+        let known = (ended > 0).then_some(first);
+        let first = open.iter().copied().chain(known).min();
+        let last = open.iter().copied().chain(known).max();
+        Slowness { count: ended + open.len(), first: first.unwrap_or_default(), last: last.unwrap_or_default() }
     }
 }
 

@@ -8,8 +8,9 @@ use std::time::Duration;
 use cloud::Cloud;
 use decide::Moment;
 use decide::access::Egress;
+use decide::endpoints::Outlook;
 use decide::exposure::{ExposureView, Facts, SpecEndpoint};
-use decide::health::{Condition, DRAIN, NodeAddress, NodeView, Verdict, verdict};
+use decide::health::{Condition, DRAIN, Judge, NodeAddress, NodeView, Verdict, verdict};
 use decide::pass::{CloudStep, Memory, ObjectStep, Pass, Situation, pass};
 use decide::retry::Pause;
 use decide::settings::Settings;
@@ -180,7 +181,8 @@ impl World {
     }
 
     pub(crate) fn pass(&self) -> Pass {
-        let mut verdicts: Vec<Verdict> = self.nodes.values().map(|node| verdict(node, &self.settings.health)).collect();
+        let judge = Judge { health: &self.settings.health, own_node: "", wall: 0 };
+        let mut verdicts: Vec<Verdict> = self.nodes.values().map(|node| verdict(node, None, judge)).collect();
         if self.backwards {
             verdicts.reverse();
         }
@@ -190,6 +192,7 @@ impl World {
             settings: &self.settings,
             leads_until: self.leads_until(),
             verdicts: self.listed.then_some(verdicts.as_slice()),
+            outlook: Outlook::default(),
             view: &self.view,
             has_object: true,
             facts: &self.facts,
