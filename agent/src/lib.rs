@@ -13,17 +13,19 @@
 //! | [`run`] | start order, one owner per task, the way down |
 //! | [`cluster`] | what talks to Kubernetes |
 //! | [`cloud`] | what talks to STACKIT |
+//! | [`probe`] | what talks to the API servers |
 //! | [`host`] | what the machine gives us: clocks, configuration, files that change |
 //! | [`admin`] | probes, metrics, log |
 //!
 //! Everything that decides is in the package `decide`, which has no client, runtime, file or clock. Deliberately not
-//! here yet: probes of the API servers and drains, bootstrap and teardown.
+//! here yet: drains, bootstrap and teardown.
 
 pub mod admin;
 pub mod cli;
 pub mod cloud;
 pub mod cluster;
 pub mod host;
+pub mod probe;
 pub mod run;
 
 /// The version of this program.

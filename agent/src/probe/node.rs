@@ -1,0 +1,529 @@
+//! The probes of one node.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use decide::Moment;
+use decide::probe::{Answer, End, Event, Evidence, Path, ProbeClass, Request};
+use decide::settings::{Probe, Settings};
+use futures::future::{AbortHandle, Abortable, BoxFuture};
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use rand::RngExt;
+use rustls::pki_types::ServerName;
+use tokio::sync::watch;
+use tracing::debug;
+
+use super::connection::{Connection, Door, Many, Outcome, Question, ask_many, ask_one};
+use super::readings::{Change, Measure, Readings};
+use super::{Target, Way};
+use crate::admin::metrics::{self, Metrics};
+use crate::host::clock;
+
+/// How many requests may be open.
+const OPEN: usize = 12;
+/// A server that dies resets the connections it has not taken yet: a dial that is lost is tried again so soon, and so
+/// many times before the next tick.
+const DIAL_AGAIN: Duration = Duration::from_millis(30);
+const DIALS: u32 = 3;
+/// Nobody is woken by a suspicion more often than this.
+const ALARM_EVERY: Duration = Duration::from_millis(200);
+/// Without an answer to a PING for so long the held connection is given up.
+const PING_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The last suspicion: the others start a tick at once, so that a removal has its green witnesses in milliseconds.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Alarm {
+    at: Moment,
+    by: Option<Target>,
+}
+
+/// What one node's task has.
+pub(super) struct Node {
+    target: Target,
+    way: watch::Receiver<Way>,
+    live: watch::Receiver<Arc<Settings>>,
+    metrics: Metrics,
+    out: watch::Sender<Readings>,
+    alarm: Arc<watch::Sender<Alarm>>,
+    held: Held,
+    /// The server speaks no HTTP/2, so each request has a connection of its own.
+    alone: bool,
+    open: BTreeMap<u64, Asked>,
+    /// Dials and requests under way.
+    work: FuturesUnordered<BoxFuture<'static, Did>>,
+    tick: u64,
+    due: Moment,
+    /// When time alone may change what is read.
+    next: Option<Moment>,
+    /// Lost dials since the last tick.
+    lost: u32,
+}
+
+/// The held connection.
+enum Held {
+    None,
+    Dialling { number: u64, since: Moment, abort: AbortHandle },
+    Open { number: u64, sender: Many, to: (String, String) },
+}
+
+/// A request under way.
+struct Asked {
+    path: Path,
+    since: Moment,
+    /// What it waits for; without, for the held connection.
+    abort: Option<AbortHandle>,
+}
+
+/// What has come of something under way.
+enum Did {
+    /// The dial of the held connection with this number.
+    Held(u64, Result<Connection, End>),
+    /// A dial for these requests, begun at this time.
+    Own(Vec<u64>, Moment, Result<Connection, End>),
+    Asked(u64, Outcome),
+    /// The held connection with this number is over.
+    Over(u64),
+    Again,
+    Aborted,
+}
+
+/// A number that has not been there before in this process.
+fn number() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed)
+}
+
+impl Node {
+    pub(super) fn new(
+        target: Target,
+        way: watch::Receiver<Way>,
+        live: watch::Receiver<Arc<Settings>>,
+        metrics: Metrics,
+        out: watch::Sender<Readings>,
+        alarm: Arc<watch::Sender<Alarm>>,
+    ) -> Self {
+        Self {
+            target,
+            way,
+            live,
+            metrics,
+            out,
+            alarm,
+            held: Held::None,
+            alone: false,
+            open: BTreeMap::new(),
+            work: FuturesUnordered::new(),
+            tick: 0,
+            due: Moment::default(),
+            next: None,
+            lost: 0,
+        }
+    }
+
+    /// Asks for ever.
+    pub(super) async fn run(mut self) {
+        let mut alarms = self.alarm.subscribe();
+        let mut way = self.way.clone();
+        way.mark_unchanged();
+        // The first answers soon, and each node at a time of its own.
+        self.due = clock::now() + self.probe().interval.mul_f64(rand::rng().random_range(0.0..0.2));
+        loop {
+            let now = self.now();
+            self.expire(now);
+            if now >= self.due {
+                self.tick(now);
+            }
+            if self.next.is_some_and(|next| now >= next) {
+                self.change(now, false, |_| ());
+            }
+            let wake = self.wake();
+            tokio::select! {
+                Some(did) = self.work.next(), if !self.work.is_empty() => {
+                    let now = self.now();
+                    self.take(did, now);
+                }
+                () = tokio::time::sleep(wake.since(now)) => {}
+                Ok(()) = alarms.changed() => {
+                    if alarms.borrow_and_update().by.as_ref() != Some(&self.target) {
+                        self.due = self.due.min(clock::now());
+                    }
+                }
+                Ok(()) = way.changed() => self.redial(clock::now()),
+            }
+        }
+    }
+
+    fn probe(&self) -> Probe {
+        self.live.borrow().health.probe.clone()
+    }
+
+    /// Now, and if that is more than an interval late, all silence since is our own.
+    fn now(&mut self) -> Moment {
+        let (now, interval) = (clock::now(), self.probe().interval);
+        if now > self.due + interval {
+            debug!(node = self.target.uid, late = ?now.since(self.due), "the prober was stopped or starved");
+            self.due = now;
+            self.change(now, false, Evidence::overslept);
+        }
+        now
+    }
+
+    /// When there is something to do although nothing comes back.
+    fn wake(&self) -> Moment {
+        let timeout = self.live.borrow().health.probe.timeout;
+        let expires = self.open.values().map(|asked| asked.since + timeout).min();
+        [Some(self.due), expires, self.next].into_iter().flatten().min().unwrap_or(self.due)
+    }
+
+    /// Gives up what has been open for too long.
+    fn expire(&mut self, now: Moment) {
+        let timeout = self.live.borrow().health.probe.timeout;
+        let old = |asked: &Asked| now.since(asked.since) >= timeout;
+        let ids: Vec<u64> = self.open.iter().filter(|(_, asked)| old(asked)).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.ended(id, End::GivenUp, now);
+        }
+        if let Held::Dialling { since, abort, .. } = &self.held
+            && now.since(*since) >= timeout
+        {
+            abort.abort();
+            self.held = Held::None;
+        }
+    }
+
+    /// What is due each interval.
+    fn tick(&mut self, now: Moment) {
+        let probe = self.probe();
+        let jitter = rand::rng().random_range(0.9..1.1);
+        self.due = now + probe.interval.mul_f64(jitter);
+        self.tick += 1;
+        self.lost = 0;
+        let until = self.due + probe.interval;
+        self.out.send_if_modified(|readings| {
+            readings.looked(&self.target, until);
+            false
+        });
+        if let Held::Open { sender, to, .. } = &self.held
+            && (sender.is_closed() || *to != (probe.scheme.clone(), probe.server_name.clone()))
+        {
+            self.held = Held::None;
+        }
+        let holds = self.holds(&probe);
+        if holds && matches!(self.held, Held::None) {
+            self.dial_held(now);
+        }
+        self.make_room(now, probe.slow);
+        if self.open.len() + 2 > OPEN {
+            return;
+        }
+        let fresh = {
+            let readings = self.out.borrow();
+            let evidence = readings.evidence.get(&self.target);
+            evidence.is_none_or(|evidence| evidence.wants_fresh(probe.success_threshold, self.tick))
+        };
+        let fresh = fresh || !holds;
+        let ids = [Path::Ready, Path::Alive].map(|path| {
+            let id = number();
+            self.open.insert(id, Asked { path, since: now, abort: None });
+            self.change(now, false, |evidence| {
+                evidence.learn(Event::Sent(Request { id, path, fresh }), now, probe.slow);
+            });
+            id
+        });
+        if fresh {
+            self.dial_own(ids.to_vec(), now);
+        } else {
+            self.ask_waiting();
+        }
+    }
+
+    /// Whether requests share a held connection.
+    fn holds(&self, probe: &Probe) -> bool {
+        probe.hold_connection && probe.scheme == "https" && !self.alone
+    }
+
+    /// The two that have waited longest make room for two new ones, if they have been slow for long: a server that is
+    /// back is seen by a new request first.
+    fn make_room(&mut self, now: Moment, slow: Duration) {
+        while self.open.len() + 2 > OPEN {
+            let oldest = self.open.iter().min_by_key(|(_, asked)| asked.since).map(|(id, asked)| (*id, asked.since));
+            match oldest {
+                Some((id, since)) if now.since(since) >= slow => self.ended(id, End::GivenUp, now),
+                _ => return,
+            }
+        }
+    }
+
+    /// The way has changed: what comes goes over new connections, what is under way ends on the old ones.
+    fn redial(&mut self, now: Moment) {
+        if let Held::Dialling { abort, .. } = &self.held {
+            abort.abort();
+        }
+        self.held = Held::None;
+        self.alone = false;
+        if self.holds(&self.probe()) {
+            self.dial_held(now);
+        }
+    }
+
+    fn door(&self, held: bool) -> Result<Door, End> {
+        let probe = self.probe();
+        let tls = if probe.scheme == "https" {
+            let name = ServerName::try_from(probe.server_name).map_err(|error| End::Local(error.to_string()))?;
+            Some((Arc::clone(&self.way.borrow().tls), name))
+        } else {
+            None
+        };
+        let timeout = PING_TIMEOUT.min(probe.slow / 2);
+        let ping = held.then_some((probe.interval.min(timeout) / 2, timeout));
+        Ok(Door { address: SocketAddr::new(self.target.ip, self.target.port), tls, ping })
+    }
+
+    fn start(&self, work: impl Future<Output = Did> + Send + 'static) -> AbortHandle {
+        let (abort, registration) = AbortHandle::new_pair();
+        let work = Abortable::new(work, registration).map(|did| did.unwrap_or(Did::Aborted));
+        self.work.push(work.boxed());
+        abort
+    }
+
+    fn dial_held(&mut self, now: Moment) {
+        let number = number();
+        let door = self.door(true);
+        let abort = self.start(async move {
+            let dialled = match door {
+                Ok(door) => door.dial().await,
+                Err(end) => Err(end),
+            };
+            Did::Held(number, dialled)
+        });
+        self.held = Held::Dialling { number, since: now, abort };
+    }
+
+    fn dial_own(&mut self, ids: Vec<u64>, now: Moment) {
+        let (door, numbers) = (self.door(false), ids.clone());
+        let abort = self.start(async move {
+            let dialled = match door {
+                Ok(door) => door.dial().await,
+                Err(end) => Err(end),
+            };
+            Did::Own(numbers, now, dialled)
+        });
+        for id in ids {
+            if let Some(asked) = self.open.get_mut(&id) {
+                asked.abort = Some(abort.clone());
+            }
+        }
+    }
+
+    fn question(&self, path: Path) -> Question {
+        let probe = self.probe();
+        let path = match path {
+            Path::Ready => probe.path,
+            Path::Alive => probe.alive_path,
+        };
+        Question { path, authority: probe.server_name, authorization: self.way.borrow().authorization() }
+    }
+
+    fn ask(&mut self, id: u64, sender: Many) {
+        let Some(path) = self.open.get(&id).map(|asked| asked.path) else { return };
+        let question = self.question(path);
+        let abort = self.start(async move { Did::Asked(id, ask_many(sender, question).await) });
+        if let Some(asked) = self.open.get_mut(&id) {
+            asked.abort = Some(abort);
+        }
+    }
+
+    /// Sends what waits for the held connection, if that is open.
+    fn ask_waiting(&mut self) {
+        let Held::Open { sender, .. } = &self.held else { return };
+        let sender = sender.clone();
+        for id in self.waiting() {
+            self.ask(id, sender.clone());
+        }
+    }
+
+    fn waiting(&self) -> Vec<u64> {
+        self.open.iter().filter(|(_, asked)| asked.abort.is_none()).map(|(id, _)| *id).collect()
+    }
+
+    fn take(&mut self, did: Did, now: Moment) {
+        match did {
+            Did::Held(number, dialled) => {
+                if matches!(self.held, Held::Dialling { number: current, .. } if current == number) {
+                    self.held = Held::None;
+                    self.held_dialled(number, dialled, now);
+                }
+            }
+            Did::Own(ids, since, dialled) => self.own_dialled(ids, since, dialled, now),
+            Did::Asked(id, Outcome::Answered(answer)) => self.answered(id, answer, now),
+            Did::Asked(id, Outcome::Ended(end)) => self.ended(id, end, now),
+            Did::Asked(id, Outcome::Again) => self.again(id, now),
+            Did::Over(number) => {
+                if matches!(self.held, Held::Open { number: current, .. } if current == number) {
+                    self.held = Held::None;
+                    self.dial_again(now);
+                }
+            }
+            Did::Again => self.dial_again(now),
+            Did::Aborted => {}
+        }
+    }
+
+    /// A request comes back from a connection that had swallowed it. It is as old as it is.
+    fn again(&mut self, id: u64, now: Moment) {
+        let Some(asked) = self.open.get_mut(&id) else { return };
+        asked.abort = None;
+        if !self.holds(&self.probe()) {
+            self.dial_own(vec![id], now);
+            return;
+        }
+        if let Held::Open { sender, .. } = &self.held
+            && sender.is_closed()
+        {
+            self.held = Held::None;
+        }
+        self.dial_again(now);
+        self.ask_waiting();
+    }
+
+    fn dial_again(&mut self, now: Moment) {
+        if matches!(self.held, Held::None) && self.holds(&self.probe()) {
+            self.dial_held(now);
+        }
+    }
+
+    fn held_dialled(&mut self, number: u64, dialled: Result<Connection, End>, now: Moment) {
+        let probe = self.probe();
+        match dialled {
+            Ok(Connection::Many(sender, task)) => {
+                self.start(async move {
+                    let _ = task.await;
+                    Did::Over(number)
+                });
+                self.held = Held::Open { number, sender, to: (probe.scheme, probe.server_name) };
+                self.ask_waiting();
+            }
+            Ok(Connection::One(_)) => {
+                self.alone = true;
+                for id in self.waiting() {
+                    self.dial_own(vec![id], now);
+                }
+            }
+            Err(end) => {
+                self.change(now, true, |evidence| evidence.learn(Event::DialFailed(end.clone()), now, probe.slow));
+                for id in self.waiting() {
+                    self.ended(id, end.clone(), now);
+                }
+                if end == End::Lost && self.lost < DIALS {
+                    self.lost += 1;
+                    self.start(async {
+                        tokio::time::sleep(DIAL_AGAIN).await;
+                        Did::Again
+                    });
+                }
+            }
+        }
+    }
+
+    fn own_dialled(&mut self, ids: Vec<u64>, since: Moment, dialled: Result<Connection, End>, now: Moment) {
+        match dialled {
+            Ok(Connection::Many(sender, _)) => {
+                self.alone = false;
+                for id in ids {
+                    self.ask(id, sender.clone());
+                }
+                // What was dialled before and hangs waits for the kernel to try again, which may take seconds.
+                if let Held::Dialling { since: before, abort, .. } = &self.held
+                    && *before < since
+                {
+                    abort.abort();
+                    self.dial_held(now);
+                }
+            }
+            Ok(Connection::One(sender)) => {
+                self.alone = true;
+                let mut ids = ids.into_iter().filter(|id| self.open.contains_key(id)).collect::<Vec<_>>().into_iter();
+                if let Some(id) = ids.next()
+                    && let Some(path) = self.open.get(&id).map(|asked| asked.path)
+                {
+                    let question = self.question(path);
+                    let abort = self.start(async move { Did::Asked(id, ask_one(sender, question).await) });
+                    if let Some(asked) = self.open.get_mut(&id) {
+                        asked.abort = Some(abort);
+                    }
+                }
+                for id in ids {
+                    self.dial_own(vec![id], now);
+                }
+            }
+            Err(end) => {
+                for id in ids {
+                    self.ended(id, end.clone(), now);
+                }
+            }
+        }
+    }
+
+    fn answered(&mut self, id: u64, answer: Answer, now: Moment) {
+        let Some(asked) = self.open.remove(&id) else { return };
+        let class = match &answer {
+            Answer::Green => ProbeClass::Green,
+            Answer::Shutdown => ProbeClass::Shutdown,
+            Answer::Etcd => ProbeClass::EtcdCut,
+            Answer::Failing(_) => ProbeClass::Red,
+            Answer::Denied(_) | Answer::Other(_) => ProbeClass::Unknown,
+        };
+        self.count(class, now.since(asked.since));
+        let slow = self.measure().slow;
+        self.change(now, true, |evidence| evidence.learn(Event::Answered(id, answer), now, slow));
+    }
+
+    fn ended(&mut self, id: u64, end: End, now: Moment) {
+        let Some(asked) = self.open.remove(&id) else { return };
+        if let Some(abort) = asked.abort {
+            abort.abort();
+        }
+        let class = match &end {
+            End::Refused => ProbeClass::Refused,
+            End::Unreachable | End::GivenUp => ProbeClass::Silent,
+            End::Lost | End::Tls(_) | End::Local(_) => ProbeClass::Unknown,
+        };
+        self.count(class, now.since(asked.since));
+        let slow = self.measure().slow;
+        self.change(now, true, |evidence| evidence.learn(Event::Ended(id, end), now, slow));
+    }
+
+    fn count(&self, class: ProbeClass, took: Duration) {
+        if let Some(class) = metrics::ProbeClass::from_word(class.word()) {
+            self.metrics.probe_ended(class, took);
+        }
+    }
+
+    fn measure(&self) -> Measure {
+        let settings = self.live.borrow();
+        Measure { slow: settings.health.probe.slow, threshold: settings.health.probe.success_threshold }
+    }
+
+    fn change(&mut self, now: Moment, news: bool, change: impl FnOnce(&mut Evidence)) {
+        let measure = self.measure();
+        let mut changed = Change::default();
+        self.out.send_if_modified(|readings| {
+            changed = readings.change(&self.target, now, measure, news, change);
+            changed.tell
+        });
+        self.next = changed.next;
+        if changed.turned {
+            self.alarm.send_if_modified(|alarm| {
+                let first = alarm.by.is_none() || now.since(alarm.at) >= ALARM_EVERY;
+                if first {
+                    *alarm = Alarm { at: now, by: Some(self.target.clone()) };
+                }
+                first
+            });
+        }
+    }
+}
