@@ -28,7 +28,7 @@ use std::net::IpAddr;
 use crate::Moment;
 use crate::health::{Class, Mark, NodeAddress, Verdict};
 use crate::names;
-use crate::probe::ProbeClass;
+use crate::probe::{ProbeClass, Reading};
 use crate::settings::{Health, ReAddDelay};
 
 pub use pool::Pool;
@@ -100,6 +100,25 @@ pub enum Sight {
     Starting,
     /// They see.
     Seeing,
+}
+
+impl Sight {
+    /// From what the probes say at `now`. `since`: when the first requests were sent, `None` while probes are off;
+    /// `ever_green`: whether any API server has been green since the agent started.
+    pub fn judge<'a>(
+        since: Option<Moment>,
+        ever_green: bool,
+        mut readings: impl Iterator<Item = &'a Reading>,
+        now: Moment,
+        health: &Health,
+    ) -> Self {
+        let Some(since) = since else { return Sight::Blind };
+        if ever_green {
+            return Sight::Seeing;
+        }
+        let over = now.since(since) >= health.probe.slow + health.probe.interval;
+        if over || readings.all(|reading| reading.heard) { Sight::Blind } else { Sight::Starting }
+    }
 }
 
 /// A write or read with a quorum of etcd that has succeeded.

@@ -19,6 +19,7 @@
 
 mod mark;
 mod node;
+mod roster;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -29,6 +30,7 @@ use crate::settings::Health;
 
 pub use mark::{DRAIN, DRAIN_BOOT, DRAIN_UNTIL, Mark};
 pub use node::{Condition, NodeAddress, NodeView, selected};
+pub use roster::Roster;
 
 /// Who judges.
 #[derive(Clone, Copy, Debug)]
@@ -102,7 +104,7 @@ pub enum Class {
 ///
 /// Source: Gardener's `CheckNode` for the conditions, Gardener contract section 4 for the marks.
 pub fn verdict(node: &NodeView, probe: Option<&Reading>, judge: Judge<'_>) -> Verdict {
-    let ip = node::internal_ip(node);
+    let ip = node.internal_ip();
     let conditions = if judge.health.conditions { conditions(node) } else { Conditions::Fine };
     let (unhealthy, ready_unknown) = match conditions {
         Conditions::Fine => (None, false),
@@ -130,6 +132,13 @@ pub fn verdict(node: &NodeView, probe: Option<&Reading>, judge: Judge<'_>) -> Ve
         ready_unknown,
         own: node.name == judge.own_node,
         probe: probe.cloned().unwrap_or_default(),
+    }
+}
+
+impl Verdict {
+    /// The same node after it has vanished from the list.
+    pub fn absent(self) -> Self {
+        Self { class: Class::Absent, ..self }
     }
 }
 

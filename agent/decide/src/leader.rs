@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use crate::Moment;
 
+/// Renewals are no closer together than this, whoever is in a hurry.
+const HURRIED: Duration = Duration::from_millis(300);
+
 /// The timings of the election.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timings {
@@ -139,6 +142,13 @@ impl Election {
         self.next_try = sent + self.timings.retry_period;
     }
 
+    /// Somebody wants to know now whether a renewal goes through; only who leads has one to send.
+    pub fn hurry(&mut self, now: Moment) {
+        if self.held_since.is_some_and(|since| now.since(since) >= HURRIED) {
+            self.next_try = self.next_try.min(now);
+        }
+    }
+
     /// A try has failed; `jitter` is a random number from 0 to 1.
     pub fn failed(&mut self, now: Moment, jitter: f64) {
         let spread = 1.0 + 0.2 * jitter.clamp(0.0, 1.0);
@@ -257,6 +267,20 @@ mod tests {
         assert_eq!(election.turn(at(10)), Turn::StepDown);
         election.stepped_down();
         assert_eq!(election.leads_until(), None);
+    }
+
+    #[test]
+    fn in_a_hurry_the_leader_renews_at_once_but_not_without_end_and_nobody_else_does() {
+        let mut election = candidate();
+        election.stored(record("us", "r1", "1"), at(10));
+        election.hurry(at(10));
+        assert_eq!(election.turn(at(11)), Turn::Wait(at(12)));
+        election.hurry(at(11));
+        assert_eq!(election.turn(at(11)), Turn::Renew(record("us", "r1", "1")));
+        let mut other = candidate();
+        other.observe(Some(record("other", "r1", "1")), at(10));
+        other.hurry(at(11));
+        assert_eq!(other.turn(at(11)), Turn::Wait(at(25)));
     }
 
     #[test]

@@ -134,6 +134,11 @@ impl Access {
         Self { config, origin, files, fingerprint, current }
     }
 
+    /// What kube needs to build a client, as it changes.
+    pub fn configs(&self) -> watch::Receiver<Config> {
+        self.current.subscribe()
+    }
+
     /// A client with connections of its own, which follows what changes.
     pub fn client(&self) -> Result<Client, AccessError> {
         let mut current = self.current.subscribe();

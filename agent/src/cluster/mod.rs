@@ -8,6 +8,7 @@ pub mod client;
 pub mod watch;
 
 pub mod nodes;
+pub mod pods;
 
 pub mod resource;
 

@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use decide::health::{Condition, NodeAddress, NodeView};
+use decide::health::{Condition, DRAIN_UNTIL, NodeAddress, NodeView};
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::Timestamp;
 use kube::Resource;
 use serde::Deserialize;
 
@@ -88,6 +89,7 @@ pub fn view(node: SlimNode) -> Read<NodeView> {
     let address = |a: SlimAddress| NodeAddress { kind: a.r#type, address: a.address };
     let condition =
         |c: SlimCondition| Condition { kind: c.r#type, status: c.status, reason: c.reason.unwrap_or_default() };
+    let drain_until = annotations.get(DRAIN_UNTIL).and_then(|text| text.parse::<Timestamp>().ok());
     let view = NodeView {
         name: name.clone(),
         uid: metadata.uid.unwrap_or_default(),
@@ -98,6 +100,7 @@ pub fn view(node: SlimNode) -> Read<NodeView> {
         addresses: status.addresses.unwrap_or_default().into_iter().map(address).collect(),
         conditions: status.conditions.unwrap_or_default().into_iter().map(condition).collect(),
         boot_id: status.node_info.unwrap_or_default().boot_id,
+        drain_until: drain_until.map(Timestamp::as_second),
     };
     Ok((name, view))
 }

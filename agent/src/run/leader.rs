@@ -2,11 +2,14 @@
 //!
 //! Losing the Lease demotes in place: nothing ends, caches stay warm. The Lease is released last, after the work.
 
+use std::sync::Arc;
+
 use decide::Moment;
+use decide::endpoints::Quorum;
 use decide::leader::{Election, Record, Timings, Turn};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
 
 use crate::admin::{Check, Metrics, Progress};
@@ -39,11 +42,15 @@ pub struct Candidate {
     pub progress: Progress,
     /// The numbers.
     pub metrics: Metrics,
+    /// Told of each renewal: etcd served then.
+    pub quorum: watch::Sender<Option<Quorum>>,
+    /// Somebody wants to know now whether etcd serves.
+    pub hurry: Arc<Notify>,
 }
 
 /// Runs until `stop` turns true, then releases the Lease.
 pub async fn run(candidate: Candidate, out: watch::Sender<Leadership>, mut stop: watch::Receiver<bool>) {
-    let Candidate { client, namespace, name, identity, timings, check, progress, metrics } = candidate;
+    let Candidate { client, namespace, name, identity, timings, check, progress, metrics, quorum, hurry } = candidate;
     let api: Api<Lease> = Api::namespaced(client, &namespace);
     let leases = Leases::new(api.clone(), name.clone(), identity.clone(), timings);
     let (seen, mut watched) = watch::channel(Watched::default());
@@ -57,6 +64,7 @@ pub async fn run(candidate: Candidate, out: watch::Sender<Leadership>, mut stop:
         match election.turn(clock::now()) {
             Turn::Wait(until) => tokio::select! {
                 () = clock::sleep_until(until.min(clock::now() + LOOK_UP)) => {}
+                () = hurry.notified() => election.hurry(clock::now()),
                 () = &mut following => return,
                 Ok(()) = watched.changed() => take_in(&mut election, &watched.borrow_and_update(), &name, &check),
                 Ok(()) = stop.changed() => {}
@@ -65,8 +73,10 @@ pub async fn run(candidate: Candidate, out: watch::Sender<Leadership>, mut stop:
                 warn!(lease = name, "the Lease was not renewed in time; standing back");
                 election.stepped_down();
             }
-            Turn::Create => attempt(&leases, None, &mut election, &identity).await,
-            Turn::Take(base) | Turn::Renew(base) => attempt(&leases, Some(base), &mut election, &identity).await,
+            Turn::Create => attempt(&leases, None, &mut election, &identity, &quorum).await,
+            Turn::Take(base) | Turn::Renew(base) => {
+                attempt(&leases, Some(base), &mut election, &identity, &quorum).await
+            }
         }
     }
     let held = election.record().filter(|record| record.holder == identity).cloned();
@@ -91,7 +101,13 @@ fn take_in(election: &mut Election, watched: &Watched<Record>, name: &str, check
 }
 
 /// One try to hold the Lease.
-async fn attempt(leases: &Leases, base: Option<Record>, election: &mut Election, identity: &str) {
+async fn attempt(
+    leases: &Leases,
+    base: Option<Record>,
+    election: &mut Election,
+    identity: &str,
+    quorum: &watch::Sender<Option<Quorum>>,
+) {
     let sent = clock::now();
     let renewed = lease::now();
     let stored = match &base {
@@ -99,7 +115,10 @@ async fn attempt(leases: &Leases, base: Option<Record>, election: &mut Election,
         Some(base) => leases.hold(base, &renewed).await,
     };
     match stored {
-        Ok(record) => election.stored(record, sent),
+        Ok(record) => {
+            election.stored(record, sent);
+            quorum.send_replace(Some(Quorum { sent, answered: clock::now() }));
+        }
         Err(ApiFailure::Conflict) => {
             debug!("the Lease has changed meanwhile");
             election.failed(sent, rand::random());

@@ -7,6 +7,7 @@
 //! | cluster, infrastructure | facts about the shoot | every worker |
 //! | [`settings`] | the settings file | everybody |
 //! | [`clouds`] | credentials and endpoints of STACKIT | every worker |
+//! | [`probing`] | probes, static pods, kubelets' Leases | every worker |
 //! | [`leader`] | the Lease | every worker: until when it may write |
 //! | [`worker`], one an exposure | the balancer, object and status of it | STACKIT, Kubernetes |
 //! | [`dns`], where it is asked for | the external DNS records | Kubernetes |
@@ -19,7 +20,9 @@
 pub mod clouds;
 pub mod dns;
 pub mod hands_off;
+pub mod kubelets;
 pub mod leader;
+pub mod probing;
 pub mod proof;
 pub mod settings;
 pub mod sources;
@@ -32,10 +35,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use decide::Moment;
+use decide::endpoints::Quorum;
 use decide::leader::Timings;
 use decide::settings::{CredentialsSource, NodeSource, Settings};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{info, warn};
 
@@ -46,9 +50,10 @@ use crate::host::config::Source;
 use crate::{REVISION, VERSION};
 use clouds::{Clouds, Origins};
 use leader::{Candidate, Leadership};
+use probing::Probing;
 use settings::{Live, Reloading};
 use sources::Sources;
-use worker::Context;
+use worker::{Context, Place};
 
 /// Time for the work under way to end on shutdown; every request has a shorter limit of its own.
 const DRAIN: Duration = Duration::from_secs(15);
@@ -84,7 +89,10 @@ pub async fn run(settings: Settings, source: Source, log: LogHandle) -> anyhow::
         watches.spawn(access.follow(live.clone()));
     }
     let (stop_lease, lease_stopped) = watch::channel(false);
-    let (leadership, mut election) = elect(&settings, access.as_ref(), &health, &metrics, lease_stopped)?;
+    let (quorum_out, quorum) = watch::channel(None);
+    let probing = Probing::start(&live, access.as_ref(), &sources, &metrics, quorum, &mut watches)?;
+    let (leadership, mut election) =
+        elect(&settings, access.as_ref(), &health, &metrics, (quorum_out, Arc::clone(&probing.hurry)), lease_stopped)?;
     let clouds = Arc::new(Clouds::new(Origins {
         live: live.clone(),
         clusters: access.is_some().then(|| sources.clusters.clone()),
@@ -96,7 +104,9 @@ pub async fn run(settings: Settings, source: Source, log: LogHandle) -> anyhow::
     watches.spawn(Arc::clone(&clouds).keep());
     let announcer = announcer(&settings, access.as_ref(), &mut watches)?;
     let (stop, stopped) = watch::channel(false);
-    let context = Context { live, settings, sources, leadership, clouds, metrics, announcer };
+    let place =
+        Place { own_node: node_name(&settings), election: settings.leader_election.enabled && access.is_some() };
+    let context = Context { live, settings, sources, probing, place, leadership, clouds, metrics, announcer };
     dns::start(&context, access.as_ref(), &mut watches)?;
     let mut work = tokio::spawn(supervisor::run(context, health.clone(), stopped));
     info!(version = VERSION, "running");
@@ -207,6 +217,7 @@ fn elect(
     access: Option<&Access>,
     health: &Health,
     metrics: &Metrics,
+    (quorum, hurry): (watch::Sender<Option<Quorum>>, Arc<Notify>),
     stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<(watch::Receiver<Leadership>, JoinHandle<()>)> {
     let wish = &settings.leader_election;
@@ -230,6 +241,8 @@ fn elect(
         check: health.gate("election", "the Lease has not been read yet"),
         progress: health.progress("election", ELECTION_STUCK),
         metrics: metrics.clone(),
+        quorum,
+        hurry,
     };
     Ok((leadership, tokio::spawn(leader::run(candidate, tell, stopped))))
 }

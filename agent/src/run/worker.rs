@@ -6,12 +6,14 @@
 mod lanes;
 mod notes;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use decide::Moment;
+use decide::endpoints::{LastGood, Outlook, Round, Sight, choose};
 use decide::exposure::{ExposureView, Facts};
-use decide::health::{Verdict, verdict};
+use decide::health::{Class, Judge, NodeView, Roster, Verdict, verdict};
 use decide::leader::older;
 use decide::pass::{CloudStep, Memory, ObjectStep, Pass, Situation, pass, sorted_endpoints, spec_endpoints};
 use decide::retry::Pause;
@@ -20,6 +22,7 @@ use tokio::sync::watch;
 
 use super::clouds::Clouds;
 use super::leader::Leadership;
+use super::probing::{Probing, Silent, Since, port, target};
 use super::settings::Live;
 use super::sources::Sources;
 use crate::admin::{Metrics, Progress};
@@ -44,6 +47,10 @@ pub struct Context {
     pub settings: Arc<Settings>,
     /// Nodes, exposures and facts.
     pub sources: Sources,
+    /// What nodes are judged by beside their objects.
+    pub probing: Probing,
+    /// Where this agent runs.
+    pub place: Place,
     /// Until when this agent leads.
     pub leadership: watch::Receiver<Leadership>,
     /// The way to STACKIT.
@@ -52,6 +59,15 @@ pub struct Context {
     pub metrics: Metrics,
     /// Where events are handed in.
     pub announcer: Announcer,
+}
+
+/// Where this agent runs.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Its node.
+    pub own_node: String,
+    /// Others would take over.
+    pub election: bool,
 }
 
 /// The owner of one exposure.
@@ -67,6 +83,10 @@ pub struct Worker {
     object_retry: Pause,
     status_retry: Pause,
     notes: Notes,
+    roster: Roster,
+    asked: Since,
+    /// Whether any API server has been green since the start.
+    ever_green: bool,
 }
 
 /// What happened.
@@ -94,6 +114,9 @@ impl Worker {
             object_retry: Pause::default(),
             status_retry: Pause::default(),
             notes,
+            roster: Roster::default(),
+            asked: Since::default(),
+            ever_green: false,
         }
     }
 
@@ -104,6 +127,7 @@ impl Worker {
         let mut leadership = self.context.leadership.clone();
         let mut credentials = self.context.clouds.changes();
         let mut settings = self.context.live.clone();
+        let mut probing = self.context.probing.clone();
         loop {
             let wake = if *stop.borrow() { None } else { self.turn(&mut lanes) };
             if *stop.borrow() && lanes.idle() {
@@ -113,6 +137,7 @@ impl Worker {
             let event = tokio::select! {
                 event = lanes.next() => event,
                 () = sources.changed() => Event::Changed,
+                () = probing.changed() => Event::Changed,
                 () = changed(&mut leadership) => Event::Changed,
                 () = changed(&mut credentials) => Event::Credentials,
                 // What failed before may work with other settings.
@@ -140,7 +165,7 @@ impl Worker {
             return self.create(lanes, now);
         }
         let view = object.as_ref().map_or_else(|| self.standalone(), |object| object.view.clone());
-        let verdicts = self.verdicts();
+        let (verdicts, outlook) = self.verdicts(now);
         let facts = self.facts();
         let decided = |memory: &Memory| {
             pass(&Situation {
@@ -149,6 +174,7 @@ impl Worker {
                 settings: &self.context.settings,
                 leads_until,
                 verdicts: verdicts.as_deref(),
+                outlook,
                 view: &view,
                 has_object: object.is_some(),
                 facts: &facts,
@@ -167,6 +193,7 @@ impl Worker {
             }
         }
         self.notes.pass(&pass, verdicts.as_deref(), &self.memory, leads_until.is_some());
+        self.tell_silent();
         self.start(&pass, object, lanes, now)
     }
 
@@ -175,7 +202,7 @@ impl Worker {
         let mut at = |moment: Moment| wake = Some(wake.map_or(moment, |earlier: Moment| earlier.min(moment)));
         if let (Some(step), Some(identity), true) = (&pass.cloud, &pass.identity, lanes.cloud_idle()) {
             self.notes.sending(step, now);
-            self.memory.sending(step, now, self.context.settings.load_balancer.writes_per_minute);
+            self.memory.sending(step, &pass.choice, now, self.context.settings.load_balancer.writes_per_minute);
             let exposures = self.context.sources.exposures.as_ref().map(|(exposures, _)| exposures.clone());
             lanes.start_cloud(step.clone(), identity.clone(), &self.context.clouds, exposures, object.as_ref());
         }
@@ -200,7 +227,7 @@ impl Worker {
     /// Makes the object, where the settings allow it and it has a first endpoint.
     fn create(&mut self, lanes: &mut Lanes, now: Moment) -> Option<Moment> {
         let settings = &self.context.settings;
-        let (exposures, watched) = self.context.sources.exposures.as_ref()?;
+        let (exposures, watched) = self.context.sources.exposures.clone()?;
         let wanted = settings.exposure.create_if_missing && settings.exposure.name == self.name && self.led;
         if !wanted || !watched.borrow().listed || !lanes.object_idle() {
             return None;
@@ -208,7 +235,16 @@ impl Worker {
         if now < self.object_retry.not_before {
             return Some(self.object_retry.not_before);
         }
-        let choice = decide::endpoints::choose(&self.verdicts()?, &decide::endpoints::LastGood::default());
+        let (verdicts, outlook) = self.verdicts(now);
+        let choice = choose(&Round {
+            verdicts: &verdicts?,
+            last_good: &LastGood::default(),
+            pool: &self.memory.pool,
+            now,
+            health: &self.context.settings.health,
+            outlook,
+        });
+        let settings = &self.context.settings;
         let endpoints = decide::pass::spec_endpoints(&choice);
         if !endpoints.is_empty() {
             lanes.start_create(exposures.clone(), settings.exposure.clone(), endpoints);
@@ -287,10 +323,54 @@ impl Worker {
         }
     }
 
-    fn verdicts(&self) -> Option<Vec<Verdict>> {
-        let nodes = self.context.sources.nodes.borrow();
-        let health = &self.context.settings.health;
-        nodes.listed.then(|| nodes.items.values().map(|node| verdict(node, health)).collect())
+    /// The verdicts on all control-plane nodes, and on those that have vanished lately; `None`: never listed.
+    fn verdicts(&mut self, now: Moment) -> (Option<Vec<Verdict>>, Outlook) {
+        let Context { settings, probing, place, sources, .. } = &self.context;
+        let health = &settings.health;
+        let nodes = sources.nodes.borrow().clone();
+        if nodes.listed {
+            self.roster.update(&nodes.items, now);
+        }
+        let port = port(sources, settings);
+        let judge = Judge { health, own_node: &place.own_node, wall: clock::wall() };
+        let readings = probing.readings.borrow();
+        let judged = |node: &NodeView| {
+            let hurried = health.pods && probing.is_hurried(&node.name);
+            let target = target(node, port).filter(|_| health.probe.enabled);
+            let reading = target.and_then(|target| readings.reading(&target, now, health.probe.slow, hurried));
+            verdict(node, reading.as_ref(), judge)
+        };
+        let mut verdicts: Vec<Verdict> = self.roster.listed().map(judged).collect();
+        verdicts.extend(self.roster.departed().map(judged).map(Verdict::absent));
+        drop(readings);
+        self.ever_green |= verdicts.iter().any(|verdict| verdict.probe.green.is_some());
+        let since = self.asked.noted(nodes.listed, now).filter(|_| health.probe.enabled);
+        let asked = verdicts.iter().filter(|verdict| verdict.ip.is_some()).map(|verdict| &verdict.probe);
+        let outlook = Outlook {
+            sight: Sight::judge(since, self.ever_green, asked, now, health),
+            stale: nodes.problem.is_some(),
+            election: place.election,
+            quorum: *probing.quorum.borrow(),
+        };
+        // Whether etcd serves is worth knowing now.
+        if self.led && verdicts.iter().any(|verdict| verdict.class == Class::EtcdCut) {
+            probing.hurry.notify_one();
+        }
+        (nodes.listed.then_some(verdicts), outlook)
+    }
+
+    /// Tells whose kubelets are worth a look: the nodes that this agent has taken out for silence.
+    fn tell_silent(&self) {
+        let Context { settings, probing, sources, .. } = &self.context;
+        let out: BTreeSet<&str> = self.memory.pool.silent().collect();
+        let port = port(sources, settings);
+        let entry = |node: &NodeView| Some((node.name.clone(), Silent { target: target(node, port)? }));
+        let silent = self.roster.listed().filter(|node| out.contains(node.uid.as_str())).filter_map(entry).collect();
+        probing.silent.send_if_modified(|before| {
+            let changed = *before != silent;
+            *before = silent;
+            changed
+        });
     }
 
     fn facts(&self) -> Facts {

@@ -60,9 +60,11 @@ pub fn selected(labels: &BTreeMap<String, String>, selector: &str) -> bool {
     })
 }
 
-/// The first InternalIP that parses (the balancer knows one address per target).
-pub(super) fn internal_ip(node: &NodeView) -> Option<IpAddr> {
-    node.addresses.iter().filter(|address| address.kind == "InternalIP").find_map(|a| a.address.parse().ok())
+impl NodeView {
+    /// The first InternalIP that parses (the balancer knows one address per target).
+    pub fn internal_ip(&self) -> Option<IpAddr> {
+        self.addresses.iter().filter(|address| address.kind == "InternalIP").find_map(|a| a.address.parse().ok())
+    }
 }
 
 /// What Gardener's validation accepts: a single bad address would have the whole object refused.

@@ -48,6 +48,8 @@ pub struct Probe {
     pub alive_path: String,
     /// Port; 0: the exposure's.
     pub port: u16,
+    /// PEM file with the CA of the API servers; empty: the kubeconfig's.
+    pub ca_file: String,
     /// TLS name to verify; node addresses are not in the serving certificate.
     pub server_name: String,
     /// A new request each interval.
@@ -73,6 +75,7 @@ impl Default for Probe {
             scheme: "https".to_owned(),
             alive_path: "/readyz?exclude=etcd&exclude=etcd-readiness".to_owned(),
             port: 0,
+            ca_file: String::new(),
             server_name: "kubernetes".to_owned(),
             interval: Duration::from_millis(500),
             timeout: Duration::from_secs(6),

@@ -26,13 +26,7 @@ enum Off {
 }
 
 /// The table.
-const UNFINISHED: &[Row] = &[
-    switch("kubernetes.fallback", Off::Bool),
-    switch("health.pods", Off::Bool),
-    switch("health.probe.enabled", Off::Bool),
-    parameter("health.probe"),
-    parameter("health.reAddDelay"),
-];
+const UNFINISHED: &[Row] = &[switch("kubernetes.fallback", Off::Bool)];
 
 const fn switch(path: &'static str, off: Off) -> Row {
     Row { path, kind: Kind::Switch(off) }

@@ -51,6 +51,22 @@ words! {
         Pressure => "pressure",
         /// It has no usable address.
         NoAddress => "no_address",
+        /// Its API server does not listen.
+        Refused => "refused",
+        /// Its API server shuts down.
+        Shutdown => "shutdown",
+        /// Its API server says that it is not ready.
+        Red => "red",
+        /// Its API server has lost its etcd.
+        EtcdCut => "etcd_cut",
+        /// It does not answer any more.
+        Silent => "silent",
+        /// It refuses the agent's credential, or its certificate does not fit.
+        Denied => "denied",
+        /// It has never answered.
+        Unproven => "unproven",
+        /// It has vanished from the list.
+        Absent => "absent",
     }
 }
 
@@ -61,8 +77,18 @@ words! {
         NoNodes => "no_nodes",
         /// No node would be left.
         NoHealthyNodes => "no_healthy_nodes",
+        /// Most targets have lost their node at once.
+        MostNodesAbsent => "most_nodes_absent",
+        /// The nodes are not known to be current.
+        StaleNodes => "stale_nodes",
+        /// Every API server refuses the agent's credential.
+        CredentialRefused => "credential_refused",
         /// What looks like many faults may be one.
         SharedCause => "shared_cause",
+        /// No target that would stay has answered since.
+        NoProof => "no_proof",
+        /// Silence never takes one of two targets.
+        PoolOfTwo => "pool_of_two",
     }
 }
 
