@@ -111,11 +111,11 @@ fn every_behaviour_and_fault_of_the_cloud_has_a_test_that_exists() -> Result<()>
     }
     for row in rows {
         for named in between(row, "`", '`').into_iter().filter(|named| named.contains("::")) {
-            let (file, test) = named.split_once("::").unwrap_or_default();
+            let (file, name) = named.split_once("::").unwrap_or_default();
             let source = repository(&format!("tests/tests/{file}.rs"));
             let source = std::fs::read_to_string(&source).with_context(|| source.display().to_string())?;
             let there =
-                source.contains(&format!("async fn {test}() ->")) || source.contains(&format!("fn {test}() {{"));
+                source.contains(&format!("async fn {name}() ->")) || source.contains(&format!("fn {name}() {{"));
             assert!(there, "{named}, named in BEHAVIOURS.md, does not exist");
         }
     }
