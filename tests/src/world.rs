@@ -278,6 +278,16 @@ impl World {
         .await
     }
 
+    /// Waits until there is no `lastError`; the status.
+    pub async fn awaits_no_error(&self, deadline: Duration) -> Result<Value> {
+        until("no lastError", deadline, || async {
+            let status = self.status().await?;
+            ensure!(status["lastError"].is_null(), "{status}");
+            Ok(status)
+        })
+        .await
+    }
+
     /// Waits until the exposure is gone; its balancer must be so, too.
     pub async fn awaits_gone(&self, deadline: Duration) -> Result<()> {
         until("the exposure to be gone", deadline, || async {

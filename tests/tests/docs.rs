@@ -89,3 +89,35 @@ fn every_source_file_is_reached_by_a_mod_line() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn every_behaviour_and_fault_of_the_cloud_has_a_test_that_exists() -> Result<()> {
+    let text = std::fs::read_to_string(repository("tests/BEHAVIOURS.md"))?;
+    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| E") || line.starts_with("| F")).collect();
+    let row = |number: &str| {
+        let mut found = rows.iter().filter(|row| row.split('|').nth(1).unwrap_or_default().trim() == number);
+        let row = found.next().with_context(|| format!("{number} is missing"))?;
+        anyhow::ensure!(found.next().is_none(), "{number} is there twice");
+        anyhow::Ok(*row)
+    };
+    let behaviours = (1..=89).map(|number| format!("E{number}"));
+    let faults = (1..=20).chain([22, 23, 27]).filter(|number| *number != 7).map(|number| format!("F{number}"));
+    let lost_answers = ["POST", "PUT", "DELETE"].map(|method| format!("F7 {method}"));
+    for number in behaviours {
+        assert!(row(&number)?.contains("`emulator/"), "{number} has no test");
+    }
+    for number in faults.chain(lost_answers) {
+        assert!(row(&number)?.contains("`end_to_end/"), "no agent meets {number}");
+    }
+    for row in rows {
+        for named in between(row, "`", '`').into_iter().filter(|named| named.contains("::")) {
+            let (file, name) = named.split_once("::").unwrap_or_default();
+            let source = repository(&format!("tests/tests/{file}.rs"));
+            let source = std::fs::read_to_string(&source).with_context(|| source.display().to_string())?;
+            let there =
+                source.contains(&format!("async fn {name}() ->")) || source.contains(&format!("fn {name}() {{"));
+            assert!(there, "{named}, named in BEHAVIOURS.md, does not exist");
+        }
+    }
+    Ok(())
+}

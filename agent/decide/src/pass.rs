@@ -10,6 +10,7 @@ mod budget;
 mod carried;
 mod delete;
 mod hand_over;
+mod lag;
 mod memory;
 
 use std::collections::BTreeSet;

@@ -101,6 +101,8 @@ pub struct Pause {
 impl Pause {
     const FIRST: Duration = Duration::from_millis(200);
     const MOST: Duration = Duration::from_secs(10);
+    /// After the first lost race: what it was lost to has mostly been answered to us already.
+    const AFTER_A_RACE: Duration = Duration::from_millis(10);
 
     /// A write has succeeded.
     pub fn succeeded(&mut self) {
@@ -111,6 +113,21 @@ impl Pause {
     pub fn failed(&mut self, now: Moment) {
         self.failures = self.failures.saturating_add(1);
         self.not_before = now + Self::FIRST.saturating_mul(1 << self.failures.min(6)).min(Self::MOST);
+    }
+
+    /// A write has lost a race (409): nothing is wrong, and what it was lost to may be a write of our own on another
+    /// lane. So the first further tries come quickly.
+    pub fn lost_a_race(&mut self, now: Moment) {
+        let pause = Self::AFTER_A_RACE.saturating_mul(1 << self.failures.min(10)).min(Self::MOST);
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = now + pause;
+    }
+
+    /// When to look again if nothing happens: at the end of the pause, else at `latest`.
+    ///
+    /// A pause that is over is no reason to look: whoever took it for one would look without end.
+    pub fn wake(&self, now: Moment, latest: Moment) -> Moment {
+        if now < self.not_before { self.not_before.min(latest) } else { latest }
     }
 }
 
@@ -157,6 +174,34 @@ mod tests {
         let of = |jitter| delay(&fault(FaultKind::Quota), 1, jitter);
         assert_eq!((of(0.0), of(1.0)), (Duration::from_secs(1), Duration::from_secs(2)));
         assert_eq!(of(f64::MAX), Duration::from_secs(2));
+    }
+
+    #[test]
+    fn a_race_lost_to_our_own_status_write_is_run_again_at_once() {
+        let mut pause = Pause::default();
+        let pauses: Vec<u64> = (0..14)
+            .map(|_| {
+                pause.lost_a_race(Moment::default());
+                u64::try_from(pause.not_before.0.as_millis()).unwrap_or(u64::MAX)
+            })
+            .collect();
+        assert_eq!(pauses[..4], [10, 20, 40, 80]);
+        // Whoever loses all of them does not run for ever.
+        assert_eq!(pauses[13], 10_000);
+        pause.succeeded();
+        pause.failed(Moment::default());
+        assert_eq!(pause.not_before, Moment(Duration::from_millis(400)));
+    }
+
+    #[test]
+    fn a_pause_that_is_over_is_no_reason_to_look_again() {
+        let at = |milliseconds| Moment(Duration::from_millis(milliseconds));
+        let mut pause = Pause::default();
+        assert_eq!(pause.wake(at(5), at(30_000)), at(30_000));
+        pause.failed(at(0));
+        assert_eq!(pause.wake(at(399), at(30_000)), at(400));
+        assert_eq!(pause.wake(at(400), at(30_400)), at(30_400));
+        assert_eq!(pause.wake(at(399), at(399)), at(399));
     }
 
     #[test]

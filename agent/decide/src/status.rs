@@ -276,6 +276,12 @@ fn error_codes(errors: &[BalancerError]) -> Vec<String> {
 }
 
 impl Failure {
+    /// A failed call to STACKIT.
+    pub fn of(fault: &Fault) -> Self {
+        let codes = fault.kind.codes().iter().map(|code| (*code).to_owned()).collect();
+        Self { message: fault.message.clone(), codes }
+    }
+
     /// The word for it.
     pub fn reason(&self) -> Reason {
         let any = |wanted: &[&str]| self.codes.iter().any(|code| wanted.contains(&code.as_str()));
@@ -314,8 +320,7 @@ impl Outcome {
         if fault.kind == FaultKind::CredentialsMissing {
             return Outcome::Waiting(Waiting::Credentials(fault.message.clone()));
         }
-        let codes = fault.kind.codes().iter().map(|code| (*code).to_owned()).collect();
-        Outcome::Failed(Failure { message: fault.message.clone(), codes })
+        Outcome::Failed(Failure::of(fault))
     }
 }
 

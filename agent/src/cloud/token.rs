@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use decide::retry::{self, Fault, FaultKind};
+use decide::status;
 use reqwest::Url;
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, timeout_at};
@@ -313,7 +314,8 @@ impl Inner {
                     return Ok(self.state().succeeded(candidate, granted, (self.clock)()));
                 }
                 Err(fault) => {
-                    tracing::warn!(reason = "CredentialsInvalid", error = %fault.message, "the changed credential does not work, the old one stays");
+                    let reason = status::Failure::of(&fault).reason().word();
+                    tracing::warn!(reason, error = %fault.message, "the changed credential does not work, the old one stays");
                     let now = (self.clock)();
                     let mut state = self.state();
                     if let Some(token) = state.valid(now).filter(|token| now < token.renew_from) {
@@ -332,7 +334,7 @@ impl Inner {
         // What is wrong with the newer credential is what can be put right.
         if let Some(fault) = refused.or_else(|| outcome.as_ref().err().cloned()) {
             if outcome.is_err() {
-                tracing::warn!(reason = "CredentialsInvalid", error = %fault.message, "no access token");
+                tracing::warn!(reason = status::Failure::of(&fault).reason().word(), error = %fault.message, "no access token");
             }
             state.failed(fault, now, rand::random());
         }

@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use decide::Moment;
 use decide::dns::{self, Record, Step};
 use decide::exposure::is_ours;
 use decide::reason::Reason;
+use decide::retry::Pause;
 use kube::Api;
 use kube::api::DynamicObject;
 use tokio::sync::watch;
@@ -25,8 +25,8 @@ use crate::cluster::facts::{CLUSTER, kind};
 use crate::cluster::watch::{Watched, follow};
 use crate::host::clock;
 
-/// First and longest pause after a write that failed.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(400), Duration::from_secs(15));
+/// Time for the watch to bring back what was written.
+const ECHO: Duration = Duration::from_millis(400);
 /// A task that nothing happens to looks up this often.
 const LOOK_UP: Duration = Duration::from_secs(30);
 
@@ -37,8 +37,7 @@ struct Owner {
     records: watch::Receiver<Watched<Record>>,
     /// What was said last of each exposure.
     said: BTreeMap<String, String>,
-    failures: u32,
-    not_before: Moment,
+    pause: Pause,
 }
 
 /// Starts to follow the records and to keep them, where the settings ask for it.
@@ -49,7 +48,7 @@ pub fn start(context: &Context, access: Option<&Access>, tasks: &mut JoinSet<()>
     let (out, records) = watch::channel(Watched::default());
     tasks.spawn(follow("DNSRecords", api.clone(), None, crate::cluster::dns::view, out));
     let context = context.clone();
-    let owner = Owner { context, api, records, said: BTreeMap::new(), failures: 0, not_before: Moment::default() };
+    let owner = Owner { context, api, records, said: BTreeMap::new(), pause: Pause::default() };
     tasks.spawn(owner.run());
     Ok(())
 }
@@ -60,8 +59,8 @@ impl Owner {
         let mut leadership = self.context.leadership.clone();
         loop {
             self.turn().await;
-            let look_up = clock::now() + LOOK_UP;
-            let wake = if self.failures > 0 { self.not_before } else { look_up };
+            let now = clock::now();
+            let wake = self.pause.wake(now, now + LOOK_UP);
             tokio::select! {
                 () = sources.changed() => {}
                 Ok(()) = leadership.changed() => {}
@@ -76,7 +75,7 @@ impl Owner {
         let now = clock::now();
         let leads = self.context.leadership.borrow().is_some_and(|until| now < until);
         let records = self.records.borrow_and_update().clone();
-        if !leads || !records.listed || now < self.not_before {
+        if !leads || !records.listed || now < self.pause.not_before {
             return;
         }
         let cluster = self.context.sources.clusters.borrow().items.get(CLUSTER).cloned();
@@ -128,15 +127,13 @@ impl Owner {
             Step::Write(record) => match crate::cluster::dns::write(&self.api, name, &record).await {
                 Ok(_) => {
                     info!(exposure = exposed.view.name, record = name, values = ?record.values, "wrote the DNS record");
-                    self.failures = 0;
                     // The watch brings it back; until then the same would be written again.
-                    self.not_before = clock::now() + PAUSE.0;
+                    self.pause = Pause { failures: 0, not_before: clock::now() + ECHO };
                     self.said.remove(&exposed.view.name);
                     ended(PassResult::Success);
                 }
                 Err(failure) => {
-                    self.failures = self.failures.saturating_add(1);
-                    self.not_before = clock::now() + PAUSE.0.saturating_mul(1 << self.failures.min(6)).min(PAUSE.1);
+                    self.pause.failed(clock::now());
                     let what = format!("writing DNSRecord `{name}`: {failure}");
                     if self.is_news(exposed, &what) {
                         warn!(exposure = exposed.view.name, "{what}; trying again");

@@ -389,7 +389,10 @@ impl Worker {
 /// Pauses a lane after a failure, and says so now and then.
 fn answered(pause: &mut Pause, result: &Result<Exposed, ApiFailure>, what: &str, now: Moment) {
     let Err(failure) = result else { return pause.succeeded() };
-    pause.failed(now);
+    match failure {
+        ApiFailure::Conflict => pause.lost_a_race(now),
+        _ => pause.failed(now),
+    }
     let conflict = matches!(failure, ApiFailure::Conflict | ApiFailure::NotFound);
     // Losing a race is normal: the watch brings what the next try is computed from.
     if conflict && pause.failures < 5 {

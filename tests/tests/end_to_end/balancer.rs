@@ -107,6 +107,13 @@ async fn a_balancer_of_somebody_else_is_left_alone_on_deletion_too() -> Result<(
     let _agent = world.agent("cp-0", json!({"loadBalancer": {"resync": "1s"}})).await?;
     let status = world.awaits_error("belongs to somebody else", SOON).await?;
     assert_eq!(status["lastError"]["codes"], json!(["ERR_CONFIGURATION_PROBLEM"]));
+    // Status and finalizer are written side by side; without the finalizer the object would just go.
+    until("the finalizer", SOON, || async {
+        let finalizers = world.exposures().get(SHOOT).await?.metadata.finalizers.unwrap_or_default();
+        ensure!(!finalizers.is_empty(), "not there");
+        Ok(())
+    })
+    .await?;
     world.exposures().delete(SHOOT, &DeleteParams::default()).await?;
     world.awaits_error("Error deleting", SOON).await?;
     assert_eq!(world.emulator.balancer(BALANCER).unwrap(), before);

@@ -98,3 +98,36 @@ async fn a_record_of_another_type_is_said_once_and_left_alone() -> Result<()> {
     assert!(output.status.success());
     Ok(())
 }
+
+#[tokio::test]
+async fn a_paused_agent_leaves_the_record_alone_and_catches_up_when_it_is_resumed() -> Result<()> {
+    let world = World::start().await?;
+    world.control_plane.apply(&[CRD]).await?;
+    record(&world, "A", &["192.0.2.1"]).await?;
+    let agent = world.agent("cp-0", on()).await?;
+    awaits_the_address(&world).await?;
+    let pause = async |paused: Value| {
+        let patch = Patch::Merge(json!({"metadata": {"annotations": {"exposure.gardener.cloud/paused": paused}}}));
+        world.exposures().patch(SHOOT, &PatchParams::default(), &patch).await
+    };
+    pause(json!("true")).await?;
+    agent.awaits_metric("shoot_exposure_paused", 1.0, SOON).await?;
+    // Somebody else has the record now, and it stays theirs over everything that happens meanwhile.
+    let theirs = Patch::Merge(json!({"spec": {"values": ["192.0.2.9"]}}));
+    let before = world.dynamic("DNSRecord").patch("root-external", &PatchParams::default(), &theirs).await?;
+    world.set_ready("cp-1", false).await?;
+    agent.awaits_metric("shoot_exposure_nodes{verdict=\"not_ready\"}", 1.0, SOON).await?;
+    until("the report of what is held back", SOON, || async {
+        let status = world.status().await?;
+        let said = status["lastOperation"]["description"].as_str().unwrap_or_default();
+        ensure!(said.contains("paused"), "{status}");
+        Ok(())
+    })
+    .await?;
+    let after = world.dynamic("DNSRecord").get("root-external").await?;
+    assert_eq!(after.resource_version(), before.resource_version());
+
+    pause(Value::Null).await?;
+    awaits_the_address(&world).await?;
+    world.awaits_targets(&["cp-0", "cp-2"], SOON).await
+}

@@ -5,14 +5,18 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 
 mod access;
+mod access_faults;
 mod api_server;
 mod balancer;
+mod balancer_faults;
 mod cloud;
 mod credentials;
 mod dns;
 mod election;
 mod endpoints;
 mod exposure;
+mod faults;
+mod foreign;
 mod hands_off;
 mod neighbours;
 mod operator;

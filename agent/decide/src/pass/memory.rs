@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::budget::Budget;
+use super::lag::Lag;
 use super::{Carried, CloudStep};
 use crate::Moment;
 use crate::desired::{BalancerStatus, Observed, Target};
@@ -43,6 +44,8 @@ pub struct Memory {
     pub foreign: Foreign,
     /// What has left the pool lately.
     pub pool: Pool,
+    /// What a read that lags behind would show.
+    lag: Lag,
     /// `spec.endpoints` as this agent has seen and wanted it, sorted.
     agreed: Option<Vec<SpecEndpoint>>,
     /// Looks in a row at a balancer that is on its way.
@@ -106,7 +109,11 @@ impl Memory {
             Carried::Written { result: Ok(observed), .. } => self.written(observed, now, resync, jitter),
             Carried::Written { result: Err(fault), targets } => self.write_failed(fault, targets, now, jitter),
             Carried::Deleted(Ok(())) => self.deleted(now),
-            Carried::Deleted(Err(fault)) => self.write_failed(fault, BTreeSet::new(), now, jitter),
+            Carried::Deleted(Err(fault)) => {
+                self.write_failed(fault, BTreeSet::new(), now, jitter);
+                // Some refuse to delete what is terminating already, and only a GET tells that it is.
+                self.must_read = true;
+            }
         }
     }
 
@@ -132,6 +139,11 @@ impl Memory {
     /// `resync` is the pause until drift is looked for, `jitter` a random number from 0 to 1. Trouble with writes
     /// stays on record: a write that fails each time must not be tried without a pause because reads succeed.
     pub fn read(&mut self, observed: Option<Observed>, now: Moment, resync: Duration, jitter: f64) {
+        if self.lags(observed.as_ref(), now) {
+            self.read_trouble = None;
+            self.next_read = now + POLL.0;
+            return;
+        }
         let on_its_way = observed.as_ref().is_some_and(|o| o.status != BalancerStatus::Ready || o.ingress().is_none());
         let changed = match (&self.balancer, &observed) {
             (Balancer::Present(before), Some(after)) => before.version != after.version,
@@ -152,8 +164,33 @@ impl Memory {
         self.read_trouble = None;
     }
 
+    /// Whether a read shows what is known to be over. In doubt it is believed all the same: a write that is refused
+    /// for its version must not wait.
+    fn lags(&mut self, read: Option<&Observed>, now: Moment) -> bool {
+        let Balancer::Present(before) = &self.balancer else { return false };
+        if before.status == BalancerStatus::Terminating {
+            return false;
+        }
+        let version = read.map(|read| read.version.as_str());
+        if version == Some(before.version.as_str()) {
+            return false;
+        }
+        let lags = self.lag.shows(version, now);
+        if !lags {
+            self.lag.followed(&before.version, now);
+        }
+        lags && !self.must_read
+    }
+
     /// A POST or PUT was answered with the balancer.
     pub fn written(&mut self, observed: Observed, now: Moment, resync: Duration, jitter: f64) {
+        match &self.balancer {
+            Balancer::Present(before) if before.version != observed.version => {
+                self.lag.followed(&before.version, now);
+            }
+            Balancer::Present(_) => {}
+            Balancer::Unread | Balancer::Absent => self.lag.made(now),
+        }
         // What was answered to a write is our doing.
         self.balancer = Balancer::Unread;
         self.read(Some(observed), now, resync, jitter);
@@ -163,7 +200,8 @@ impl Memory {
     /// What a read shows that was not there before, and that no write of ours can have caused, is somebody else's.
     fn compare(&mut self, read: Option<&Observed>, now: Moment) {
         let lost_answer = self.write_trouble.as_ref().is_some_and(|trouble| trouble.fault.outcome_unknown);
-        if let (Balancer::Present(before), Some(after), false) = (&self.balancer, read, lost_answer) {
+        let lags = read.is_some_and(|read| self.lag.shows(Some(&read.version), now));
+        if let (Balancer::Present(before), Some(after), false) = (&self.balancer, read, lost_answer || lags) {
             self.foreign.compared(&before.balancer, &after.balancer, now);
         }
     }
@@ -186,6 +224,7 @@ impl Memory {
     /// A DELETE was accepted: it is terminating now, or gone.
     pub fn deleted(&mut self, now: Moment) {
         self.write_trouble = None;
+        self.lag.deleted();
         self.polls = 0;
         self.next_read = now + POLL.0;
         if let Balancer::Present(observed) = &mut self.balancer {
@@ -389,6 +428,58 @@ mod tests {
         memory.deleted(at(2));
         assert_eq!((memory.next_read, memory.polls, &memory.write_trouble), (at(3), 0, &None));
         assert_eq!(memory.balancer, Balancer::Present(Box::new(observed("v1", BalancerStatus::Terminating))));
+    }
+
+    #[test]
+    fn a_read_that_lags_behind_our_write_changes_nothing_and_blames_nobody() {
+        let ready = |version: &str, plan: &str| {
+            let mut observed = observed(version, BalancerStatus::Ready);
+            plan.clone_into(&mut observed.balancer.plan_id);
+            observed
+        };
+        let mut memory = Memory::default();
+        memory.read(Some(ready("v1", "p10")), at(0), RESYNC, 0.5);
+        memory.written(ready("v2", "p50"), at(1), RESYNC, 0.5);
+        for second in 2..5 {
+            memory.read(Some(ready("v1", "p10")), at(second), RESYNC, 0.5);
+            assert_eq!(memory.observed().unwrap().version, "v2");
+            assert_eq!(memory.next_read, at(second + 1));
+        }
+        memory.read(Some(ready("v2", "p50")), at(5), RESYNC, 0.5);
+        assert_eq!((memory.next_read, memory.foreign.clone()), (at(65), Foreign::default()));
+        // In doubt it is believed, and nobody is blamed either; what is fresh is then not taken for old.
+        memory.write_failed(fault(FaultKind::Conflict, false), BTreeSet::new(), at(6), 1.0);
+        memory.read(Some(ready("v1", "p10")), at(6), RESYNC, 0.5);
+        assert_eq!(memory.observed().unwrap().version, "v1");
+        memory.read(Some(ready("v2", "p50")), at(7), RESYNC, 0.5);
+        assert_eq!(memory.observed().unwrap().version, "v2");
+        // What shows for a minute is the truth, however it came to be.
+        memory.read(Some(ready("v1", "p10")), at(100), RESYNC, 0.5);
+        assert_eq!(memory.observed().unwrap().version, "v1");
+    }
+
+    #[test]
+    fn a_balancer_that_was_just_made_and_is_not_found_is_not_made_again() {
+        let mut memory = Memory::default();
+        memory.read(None, at(0), RESYNC, 0.5);
+        memory.written(observed("v1", BalancerStatus::Pending), at(1), RESYNC, 0.5);
+        memory.read(None, at(2), RESYNC, 0.5);
+        assert!(memory.observed().is_some());
+        memory.read(None, at(6), RESYNC, 0.5);
+        assert_eq!(memory.balancer, Balancer::Absent, "it was deleted by somebody");
+        // What we deleted ourselves is gone as soon as it is not found.
+        memory.written(observed("v2", BalancerStatus::Pending), at(10), RESYNC, 0.5);
+        memory.deleted(at(11));
+        memory.read(None, at(12), RESYNC, 0.5);
+        assert_eq!(memory.balancer, Balancer::Absent);
+    }
+
+    #[test]
+    fn a_delete_that_is_refused_is_followed_by_a_read_because_it_may_be_terminating() {
+        let mut memory = Memory::default();
+        memory.read(Some(observed("v1", BalancerStatus::Ready)), at(0), RESYNC, 0.5);
+        memory.learn(Carried::Deleted(Err(fault(FaultKind::Invalid, false))), at(1), RESYNC, 0.5);
+        assert!(memory.must_read);
     }
 
     #[test]

@@ -239,3 +239,18 @@ fn a_record_is_written_when_it_differs() {
     let next = report(&view, Operation::Create, &waiting, Some(&settled), false, 12).unwrap();
     assert_eq!((next.record, next.operation), (Some(settled), None));
 }
+
+#[test]
+fn a_token_endpoint_that_cannot_be_reached_is_no_invalid_credential() {
+    let reason = |kind| {
+        let message = "m".to_owned();
+        let fault = Fault { kind, http_status: None, message, retry_after: None, outcome_unknown: false };
+        Failure::of(&fault).reason()
+    };
+    assert_eq!(reason(FaultKind::Credentials), Reason::CredentialsInvalid);
+    assert_eq!(reason(FaultKind::Unauthorized), Reason::CredentialsInvalid);
+    for kind in [FaultKind::Unreachable, FaultKind::TimedOut, FaultKind::Server, FaultKind::Malformed] {
+        assert_eq!(reason(kind), Reason::LoadBalancerError, "{kind:?}");
+    }
+    assert_eq!(reason(FaultKind::Invalid), Reason::ConfigurationInvalid);
+}
