@@ -11,6 +11,7 @@ mod carried;
 mod delete;
 mod hand_over;
 mod memory;
+mod refusals;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -23,6 +24,7 @@ use crate::exposure::{self, ExposureView, Facts, Operation, SpecEndpoint, Unreso
 use crate::foreign;
 use crate::health::Verdict;
 use crate::plan::{self, Plan, Step, Update};
+use crate::retry::Fault;
 use crate::settings::Settings;
 use crate::status::{self, Failure, Outcome, Record, Report, Waiting};
 use crate::{Moment, access, invariants, names};
@@ -30,8 +32,9 @@ use crate::{Moment, access, invariants, names};
 use delete::delete;
 use hand_over::{hand_over, is_restored};
 
-pub use carried::Carried;
+pub use carried::{Carried, Sent};
 pub use memory::{Balancer, Memory, Trouble};
+pub use refusals::{Asked, Part};
 
 /// How often a write that waits for a renewed Lease looks again; the renewal itself wakes it, too.
 const FENCE_POLL: Duration = Duration::from_millis(200);
@@ -76,6 +79,8 @@ pub struct Pass {
     pub identity: Option<Identity>,
     /// The plan, where there was enough to make one.
     pub plan: Option<Plan>,
+    /// The plan leaves out what was refused or is contested.
+    pub holds_back: bool,
     /// What is odd and goes on all the same; the log says each once.
     pub warnings: Vec<String>,
     /// What it comes to; `None` where this agent has no say or knows too little yet.
@@ -126,6 +131,7 @@ pub fn pass(situation: &Situation<'_>) -> Pass {
         choice,
         identity: identity(situation),
         plan: None,
+        holds_back: false,
         warnings: Vec::new(),
         outcome: None,
         left_behind: None,
@@ -233,6 +239,11 @@ fn reconcile(situation: &Situation<'_>, pass: &mut Pass) {
     if let Some(until) = truce {
         wake(pass, until);
     }
+    let held = memory.refusals.narrow(&mut plan, situation.now);
+    if let Some(next) = held.next {
+        wake(pass, next);
+    }
+    pass.holds_back = truce.is_some() || held.fault.is_some();
     let broken = invariants::broken(&plan, &known_addresses(situation, &pass.choice));
     if !broken.is_empty() {
         pass.plan = Some(plan);
@@ -261,12 +272,25 @@ fn reconcile(situation: &Situation<'_>, pass: &mut Pass) {
         }
         Step::Delete(_) | Step::Gone => Outcome::Waiting(Waiting::Deletion),
     };
-    let outcome = match outcome {
-        Outcome::Done(_) if !plan.unmet.is_empty() => Outcome::Failed(Failure::unmet(&plan.unmet)),
-        outcome => outcome,
-    };
+    let outcome = standing(outcome, &plan, held.fault.as_ref());
     pass.plan = Some(plan);
     conclude(situation, pass, outcome);
+}
+
+/// The outcome, with what stays wrong whatever is being done beside it: who reads `lastError` must not see it come and
+/// go with every other write.
+fn standing(outcome: Outcome, plan: &Plan, refused: Option<&Fault>) -> Outcome {
+    if !matches!(
+        outcome,
+        Outcome::Done(_) | Outcome::Waiting(Waiting::Write(_) | Waiting::Balancer(_) | Waiting::Truce)
+    ) {
+        return outcome;
+    }
+    match refused {
+        _ if !plan.unmet.is_empty() => Outcome::Failed(Failure::unmet(&plan.unmet)),
+        Some(fault) => Outcome::from_fault(fault),
+        None => outcome,
+    }
 }
 
 /// A GET before anything else can be decided. Nothing is said about an outcome yet, unless the GET itself fails.

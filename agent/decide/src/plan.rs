@@ -306,7 +306,7 @@ impl fmt::Display for AddressMode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desired::{HealthCheck, Listener, Target, TargetPool};
+    use crate::desired::{AddressForm, HealthCheck, Listener, Target, TargetPool};
     use std::collections::BTreeSet;
     use std::time::Duration;
 
@@ -341,6 +341,7 @@ mod tests {
             }),
             allowed_source_ranges: None,
             keep_source_ranges: false,
+            address_form: AddressForm::default(),
         }
     }
 

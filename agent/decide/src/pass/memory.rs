@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::budget::Budget;
-use super::{Carried, CloudStep};
+use super::refusals::Refusals;
+use super::{Carried, CloudStep, Sent};
 use crate::Moment;
 use crate::desired::{BalancerStatus, Observed, Target};
 use crate::exposure::SpecEndpoint;
@@ -40,6 +41,8 @@ pub struct Memory {
     pub(super) budget: Budget,
     /// What others have changed lately.
     pub foreign: Foreign,
+    /// What STACKIT has refused.
+    pub(super) refusals: Refusals,
     /// `spec.endpoints` as this agent has seen and wanted it, sorted.
     agreed: Option<Vec<SpecEndpoint>>,
     /// Looks in a row at a balancer that is on its way.
@@ -96,8 +99,13 @@ impl Memory {
                 self.read(None, now, resync, jitter);
             }
             Carried::Read(Err(fault)) => self.read_failed(fault, now, jitter),
-            Carried::Written { result: Ok(observed), .. } => self.written(observed, now, resync, jitter),
-            Carried::Written { result: Err(fault), targets } => self.write_failed(fault, targets, now, jitter),
+            Carried::Written { result: Ok(observed), sent } => {
+                if let Some(asked) = &sent.asked {
+                    self.refusals.accepted(asked, now);
+                }
+                self.written(observed, now, resync, jitter);
+            }
+            Carried::Written { result: Err(fault), sent } => self.not_written(fault, sent, now, jitter),
             Carried::Deleted(Ok(())) => self.deleted(now),
             Carried::Deleted(Err(fault)) => self.write_failed(fault, BTreeSet::new(), now, jitter),
         }
@@ -194,6 +202,18 @@ impl Memory {
         self.read_trouble = Some(Trouble { fault, attempts, next, targets: BTreeSet::new() });
     }
 
+    /// A POST or PUT failed; after a 400 it may be worth asking for less, and at once.
+    fn not_written(&mut self, fault: Fault, sent: Sent, now: Moment, jitter: f64) {
+        let fault = match &sent.asked {
+            Some(asked) if fault.kind == FaultKind::Invalid => self.refusals.refused(asked, fault, now, jitter),
+            _ => Some(fault),
+        };
+        match fault {
+            Some(fault) => self.write_failed(fault, sent.targets, now, jitter),
+            None => self.write_trouble = None,
+        }
+    }
+
     /// A POST, PUT or DELETE failed. `targets` are those it had; `jitter` is a random number from 0 to 1.
     pub fn write_failed(&mut self, fault: Fault, targets: BTreeSet<Target>, now: Moment, jitter: f64) {
         let attempts = attempts(self.write_trouble.as_ref(), &fault, now);
@@ -211,6 +231,7 @@ impl Memory {
                 trouble.next = now;
             }
         }
+        self.refusals.try_again(now);
     }
 }
 
@@ -304,7 +325,7 @@ mod tests {
     }
 
     fn observed(version: &str, status: BalancerStatus) -> Observed {
-        use crate::desired::{AddressMode, LoadBalancer};
+        use crate::desired::{AddressForm, AddressMode, LoadBalancer};
         Observed {
             balancer: LoadBalancer {
                 name: "lb".to_owned(),
@@ -316,6 +337,7 @@ mod tests {
                 target_pool: None,
                 allowed_source_ranges: None,
                 keep_source_ranges: false,
+                address_form: AddressForm::default(),
             },
             version: version.to_owned(),
             status,
@@ -476,10 +498,11 @@ mod tests {
         let failed = learned(Carried::Read(Err(fault(FaultKind::Server, false))));
         assert!(failed.balancer == Balancer::Unread && failed.read_trouble.is_some());
         let targets = BTreeSet::from([Target { name: "a".to_owned(), ip: [10, 0, 0, 1].into() }]);
-        let written = learned(Carried::Written { result: Ok(ready()), targets: targets.clone() });
+        let sent = || Sent { targets: targets.clone(), asked: None };
+        let written = learned(Carried::Written { result: Ok(ready()), sent: sent() });
         assert_eq!(written.observed(), Some(&ready()));
         let result = Err(fault(FaultKind::Server, true));
-        let failed = learned(Carried::Written { result, targets: targets.clone() });
+        let failed = learned(Carried::Written { result, sent: sent() });
         assert_eq!(failed.write_trouble.unwrap().targets, targets);
         assert_eq!(learned(Carried::Deleted(Ok(()))).next_read, at(2));
         assert!(learned(Carried::Deleted(Err(fault(FaultKind::Server, true)))).must_read);
