@@ -170,7 +170,7 @@ pub fn operation(view: &ExposureView) -> Operation {
 /// Everything an exposure asks for, with `endpoints` as chosen.
 pub fn resolve(view: &ExposureView, endpoints: Vec<Endpoint>, facts: &Facts) -> Result<ExposureSpec, Unresolved> {
     let mut mistakes = Vec::new();
-    let port = u16::try_from(view.port).ok().filter(|port| *port != 0);
+    let port = u16::try_from(view.port).ok().filter(|_| is_port(view.port));
     if port.is_none() {
         mistakes.push(format!("spec.port: Invalid value: {}: must be between 1 and 65535", view.port));
     }
@@ -206,6 +206,11 @@ pub fn resolve(view: &ExposureView, endpoints: Vec<Endpoint>, facts: &Facts) -> 
             Err(Unresolved::Waiting(missing))
         }
     }
+}
+
+/// Whether `spec.port` is one.
+pub fn is_port(port: i32) -> bool {
+    (1..=65535).contains(&port)
 }
 
 /// The balancer's identity from what is known now.
