@@ -320,6 +320,26 @@ fn a_plan_that_is_changed_three_times_is_left_alone_for_ten_minutes_and_said() {
 }
 
 #[test]
+fn an_access_control_that_others_open_is_closed_each_time_and_one_that_they_narrow_waits() {
+    let ranges = |ranges: &[&str]| ranges.iter().map(|range| range.parse().unwrap()).collect::<BTreeSet<_>>();
+    let rounds = |admitted: &[&str]| {
+        let mut scene = settled();
+        scene.facts.egress = Egress::Known(BTreeSet::new());
+        let wished = ["192.0.2.0/24".to_owned(), "198.51.100.0/24".to_owned()];
+        scene.settings.load_balancer.access_control.allowed_source_ranges = wished.to_vec();
+        assert!(round(&mut scene, |_| {}, NOW));
+        let change = |balancer: &mut LoadBalancer| balancer.allowed_source_ranges = Some(ranges(admitted));
+        (1..=5).map(|count| round(&mut scene, change, NOW + Duration::from_secs(60 * count))).collect::<Vec<_>>()
+    };
+    for open in [&[][..], &["0.0.0.0/0"], &["192.0.2.0/24", "203.0.113.0/24"], &["192.0.0.0/16", "198.51.100.0/24"]] {
+        assert_eq!(rounds(open), [true; 5], "{open:?}");
+    }
+    for narrow in [&["192.0.2.0/24"][..], &["192.0.2.128/25", "198.51.100.0/24"]] {
+        assert_eq!(rounds(narrow), [true, true, false, false, false], "{narrow:?}");
+    }
+}
+
+#[test]
 fn changes_that_are_far_apart_are_repaired_each_time() {
     let mut scene = settled();
     for count in 1..=6 {
