@@ -1,3 +1,4 @@
+use super::provider_config::{PROVIDER_API, PROVIDER_KIND};
 use super::*;
 use crate::status::LastOperation;
 use serde_json::json;
