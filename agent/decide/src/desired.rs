@@ -48,6 +48,9 @@ pub struct LoadBalancer {
     /// In a wish: ranges on the balancer stay for now, because the shoot's own cannot be read.
     #[serde(skip)]
     pub keep_source_ranges: bool,
+    /// In a wish: how the addressing mode is said on the wire.
+    #[serde(skip)]
+    pub address_form: AddressForm,
 }
 
 /// How the balancer gets its address. Exactly one is expressed on each write.
@@ -60,6 +63,20 @@ pub enum AddressMode {
     Static(IpAddr),
     /// `options.privateNetworkOnly`: no public address.
     Private,
+}
+
+/// How the addressing mode is said in a PUT. Both forms keep the mode; which one the API takes is known only to the
+/// API, and two of its clients disagree.
+///
+/// None of them has the address of an ephemeral balancer without its flag: that would promote it to one that outlives
+/// the balancer, and nothing takes it back. Source: STACKIT facts, section 3.3.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AddressForm {
+    /// The mode alone: the flag without an address, or the address without a flag.
+    #[default]
+    Lean,
+    /// All that is known of it: the flag with the address that it has, or the address with the flag as `false`.
+    Full,
 }
 
 /// Our TCP listener.
@@ -213,6 +230,18 @@ pub fn load_balancer(spec: &ExposureSpec, settings: &Settings) -> LoadBalancer {
         }),
         allowed_source_ranges: access::ranges(spec, settings),
         keep_source_ranges: access::keeps_observed(spec, settings),
+        address_form: AddressForm::default(),
+    }
+}
+
+impl AddressForm {
+    /// The one that is left when this one is refused.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            AddressForm::Lean => AddressForm::Full,
+            AddressForm::Full => AddressForm::Lean,
+        }
     }
 }
 

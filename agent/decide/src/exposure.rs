@@ -3,6 +3,8 @@
 //! What an object says, what the cluster knows and what the settings say become one [`ExposureSpec`], or a reason
 //! why not yet. Deliberately not here: Kubernetes types; the shell converts them by hand.
 
+mod provider_config;
+
 use std::collections::BTreeSet;
 
 use ipnet::IpNet;
@@ -26,11 +28,6 @@ pub const TIMESTAMP: &str = "gardener.cloud/timestamp";
 pub const PAUSED: &str = "exposure.gardener.cloud/paused";
 /// Annotation on the Shoot by which its owner forces the deletion, whatever is left behind.
 pub const FORCE_DELETION: &str = "confirmation.gardener.cloud/force-deletion";
-/// `apiVersion` of the provider's own objects inside `providerConfig`.
-const PROVIDER_API: &str = "stackit.provider.extensions.gardener.cloud/v1alpha1";
-/// Kind of an exposure's `providerConfig`.
-const PROVIDER_KIND: &str = "SelfHostedShootExposureConfig";
-
 /// A `SelfHostedShootExposure` as far as deciding needs it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ExposureView {
@@ -170,11 +167,11 @@ pub fn operation(view: &ExposureView) -> Operation {
 /// Everything an exposure asks for, with `endpoints` as chosen.
 pub fn resolve(view: &ExposureView, endpoints: Vec<Endpoint>, facts: &Facts) -> Result<ExposureSpec, Unresolved> {
     let mut mistakes = Vec::new();
-    let port = u16::try_from(view.port).ok().filter(|port| *port != 0);
+    let port = u16::try_from(view.port).ok().filter(|_| is_port(view.port));
     if port.is_none() {
         mistakes.push(format!("spec.port: Invalid value: {}: must be between 1 and 65535", view.port));
     }
-    let config = view.provider_config.as_ref().map(provider_config).transpose();
+    let config = view.provider_config.as_ref().map(provider_config::decode).transpose();
     let config = config.unwrap_or_else(|errors| {
         mistakes.extend(errors);
         None
@@ -206,6 +203,11 @@ pub fn resolve(view: &ExposureView, endpoints: Vec<Endpoint>, facts: &Facts) -> 
             Err(Unresolved::Waiting(missing))
         }
     }
+}
+
+/// Whether `spec.port` is one.
+pub fn is_port(port: i32) -> bool {
+    (1..=65535).contains(&port)
 }
 
 /// The balancer's identity from what is known now.
@@ -240,73 +242,6 @@ fn moved(now: &Identity, recorded: &Identity) -> Vec<String> {
         )
     })
     .collect()
-}
-
-struct ProviderConfig {
-    plan_id: Option<String>,
-    source_ranges: BTreeSet<IpNet>,
-}
-
-/// Decodes a `SelfHostedShootExposureConfig` strictly; every mistake with its field path, ranges in upstream's words.
-fn provider_config(config: &Value) -> Result<ProviderConfig, Vec<String>> {
-    const ROOT: &str = "spec.providerConfig";
-    let mut mistakes = Vec::new();
-    let mut fail = |path: &str, what: String| mistakes.push(format!("{path}: {what}"));
-    for (key, wanted) in [("apiVersion", PROVIDER_API), ("kind", PROVIDER_KIND)] {
-        if config.get(key).and_then(Value::as_str) != Some(wanted) {
-            let found = config.get(key).unwrap_or(&Value::Null);
-            fail(&format!("{ROOT}.{key}"), format!("Unsupported value: {found}: supported values: \"{wanted}\""));
-        }
-    }
-    let mut object = |value: Option<&Value>, path: &str, known: &[&str]| match value {
-        None | Some(Value::Null) => {}
-        Some(Value::Object(fields)) => {
-            for key in fields.keys().filter(|key| !known.contains(&key.as_str())) {
-                fail(&format!("{path}.{key}"), "unknown field".to_owned());
-            }
-        }
-        Some(other) => fail(path, format!("Invalid value: {other}: must be an object")),
-    };
-    let balancer = config.get("loadBalancer");
-    let access = balancer.and_then(|balancer| balancer.get("accessControl"));
-    object(Some(config), ROOT, &["apiVersion", "kind", "loadBalancer"]);
-    object(balancer, &format!("{ROOT}.loadBalancer"), &["planID", "accessControl"]);
-    object(access, &format!("{ROOT}.loadBalancer.accessControl"), &["allowedSourceRanges"]);
-
-    let plan_id = match balancer.and_then(|balancer| balancer.get("planID")) {
-        None | Some(Value::Null) => None,
-        Some(Value::String(plan)) => Some(plan.clone()).filter(|plan| !plan.is_empty()),
-        Some(other) => {
-            fail(&format!("{ROOT}.loadBalancer.planID"), format!("Invalid value: {other}: must be a string"));
-            None
-        }
-    };
-    let path = format!("{ROOT}.loadBalancer.accessControl.allowedSourceRanges");
-    let mut source_ranges = BTreeSet::new();
-    match access.and_then(|access| access.get("allowedSourceRanges")) {
-        None | Some(Value::Null) => {}
-        Some(Value::Array(ranges)) => {
-            for (index, range) in ranges.iter().enumerate() {
-                match canonical_range(range) {
-                    Ok(range) => drop(source_ranges.insert(range)),
-                    Err(what) => fail(&format!("{path}[{index}]"), what),
-                }
-            }
-        }
-        Some(other) => fail(&path, format!("Invalid value: {other}: must be a list")),
-    }
-    if mistakes.is_empty() { Ok(ProviderConfig { plan_id, source_ranges }) } else { Err(mistakes) }
-}
-
-fn canonical_range(range: &Value) -> Result<IpNet, String> {
-    let Value::String(text) = range else {
-        return Err(format!("Invalid value: {range}: must be a string"));
-    };
-    match text.parse::<IpNet>() {
-        Ok(range) if range.trunc() == range => Ok(range),
-        Ok(_) => Err(format!("Invalid value: {text:?}: must be valid canonical CIDR")),
-        Err(_) => Err(format!("Invalid value: {text:?}: invalid CIDR address: {text}")),
-    }
 }
 
 impl Operation {
@@ -359,154 +294,4 @@ impl ExposureView {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::status::LastOperation;
-    use serde_json::json;
-
-    fn facts() -> Facts {
-        Facts {
-            region: Ok("RegionOne".to_owned()),
-            technical_id: Ok("shoot--p--s".to_owned()),
-            network_id: Ok("net".to_owned()),
-            project_id: Ok("project".to_owned()),
-            egress: Egress::Unreadable,
-            force_deletion: false,
-            file_ranges: FileRanges::NotSet,
-        }
-    }
-
-    fn view() -> ExposureView {
-        ExposureView { name: "s".to_owned(), port: 443, kind: "stackit".to_owned(), ..ExposureView::default() }
-    }
-
-    fn config(config: Value) -> Result<ExposureSpec, Unresolved> {
-        resolve(&ExposureView { provider_config: Some(config), ..view() }, vec![], &facts())
-    }
-
-    #[test]
-    fn a_complete_exposure_resolves_and_the_old_region_name_is_met() {
-        let spec = resolve(&view(), vec![], &facts()).unwrap();
-        assert_eq!((spec.identity.region.as_str(), spec.identity.name.as_str()), ("eu01", "shoot--p--s-exp-s"));
-        assert_eq!(spec.source_ranges, None);
-    }
-
-    #[test]
-    fn everything_that_is_missing_is_named_at_once() {
-        let nothing = || Err("x".to_owned());
-        let facts = Facts { region: nothing(), technical_id: nothing(), network_id: nothing(), ..facts() };
-        let Err(Unresolved::Waiting(missing)) = resolve(&view(), vec![], &facts) else { panic!() };
-        assert_eq!(missing.len(), 3);
-    }
-
-    #[test]
-    fn a_recorded_identity_that_differs_is_refused() {
-        let mut view = view();
-        let recorded = Identity {
-            name: "shoot--p--s-exp-s".to_owned(),
-            project_id: "another".to_owned(),
-            region: "eu01".to_owned(),
-            technical_id: "shoot--p--s".to_owned(),
-        };
-        view.status.recorded = Some(recorded);
-        let Err(Unresolved::Configuration(mistakes)) = resolve(&view, vec![], &facts()) else { panic!() };
-        assert!(mistakes[0].starts_with("stackit.projectID: `project` differs from `another`"), "{mistakes:?}");
-    }
-
-    #[test]
-    fn a_provider_config_is_read_strictly_and_all_mistakes_come_at_once() {
-        let Err(Unresolved::Configuration(mistakes)) = config(json!({
-            "apiVersion": PROVIDER_API, "kind": "Other", "extra": 1,
-            "loadBalancer": {"planID": 7, "accessControl": {"allowedSourceRanges": ["10.0.0.1/8", "", "x", 3]}},
-        })) else {
-            panic!()
-        };
-        let ranges = "spec.providerConfig.loadBalancer.accessControl.allowedSourceRanges";
-        assert_eq!(
-            mistakes,
-            [
-                format!(
-                    "spec.providerConfig.kind: Unsupported value: \"Other\": supported values: \"{PROVIDER_KIND}\""
-                ),
-                "spec.providerConfig.extra: unknown field".to_owned(),
-                "spec.providerConfig.loadBalancer.planID: Invalid value: 7: must be a string".to_owned(),
-                format!("{ranges}[0]: Invalid value: \"10.0.0.1/8\": must be valid canonical CIDR"),
-                format!("{ranges}[1]: Invalid value: \"\": invalid CIDR address: "),
-                format!("{ranges}[2]: Invalid value: \"x\": invalid CIDR address: x"),
-                format!("{ranges}[3]: Invalid value: 3: must be a string"),
-            ]
-        );
-    }
-
-    #[test]
-    fn a_good_provider_config_is_taken() {
-        let spec = config(json!({
-            "apiVersion": PROVIDER_API, "kind": PROVIDER_KIND,
-            "loadBalancer": {"planID": "p50", "accessControl": {"allowedSourceRanges": ["10.0.0.0/8", "fd00::/8"]}},
-        }));
-        let spec = spec.unwrap();
-        assert_eq!(spec.plan_id.as_deref(), Some("p50"));
-        let ranges = ["10.0.0.0/8", "fd00::/8"].map(|range| range.parse().unwrap());
-        assert_eq!(spec.source_ranges, Some(ranges.into()));
-        let spec = config(json!({
-            "apiVersion": PROVIDER_API, "kind": PROVIDER_KIND,
-            "loadBalancer": {"planID": "", "accessControl": {"allowedSourceRanges": null}},
-        }));
-        assert_eq!(spec.unwrap().plan_id, None);
-    }
-
-    #[test]
-    fn what_is_no_object_or_list_in_a_provider_config_is_named() {
-        let Err(Unresolved::Configuration(mistakes)) = config(json!({
-            "apiVersion": PROVIDER_API, "kind": PROVIDER_KIND, "loadBalancer": 1,
-        })) else {
-            panic!()
-        };
-        assert_eq!(mistakes, ["spec.providerConfig.loadBalancer: Invalid value: 1: must be an object"]);
-        let Err(Unresolved::Configuration(mistakes)) = config(json!({
-            "apiVersion": PROVIDER_API, "kind": PROVIDER_KIND,
-            "loadBalancer": {"accessControl": {"allowedSourceRanges": "10.0.0.0/8"}},
-        })) else {
-            panic!()
-        };
-        let path = "spec.providerConfig.loadBalancer.accessControl.allowedSourceRanges";
-        assert_eq!(mistakes, [format!("{path}: Invalid value: \"10.0.0.0/8\": must be a list")]);
-    }
-
-    #[test]
-    fn a_provider_config_without_ranges_manages_and_opens_the_access_control() {
-        let spec = config(json!({"apiVersion": PROVIDER_API, "kind": PROVIDER_KIND})).unwrap();
-        assert_eq!(spec.source_ranges, Some(BTreeSet::new()));
-        assert_eq!(spec.plan_id, None);
-    }
-
-    #[test]
-    fn the_operation_follows_gardeners_order() {
-        let last = |kind: &str, state: &str| {
-            Some(LastOperation { kind: kind.to_owned(), state: state.to_owned(), ..LastOperation::default() })
-        };
-        let of = |annotation: Option<&str>, deleting: bool, last: Option<LastOperation>| {
-            let status = Previous { operation: last, ..Previous::default() };
-            operation(&ExposureView { operation: annotation.map(str::to_owned), deleting, status, ..view() })
-        };
-        assert_eq!(of(Some("migrate"), true, None), Operation::Migrate);
-        assert_eq!(of(Some("restore"), true, None), Operation::Delete);
-        assert_eq!(of(Some("restore"), false, None), Operation::Restore);
-        assert_eq!(of(None, false, None), Operation::Create);
-        assert_eq!(of(Some("reconcile"), false, last("Create", "Error")), Operation::Create);
-        assert_eq!(of(None, false, last("Create", "Succeeded")), Operation::Reconcile);
-        assert_eq!(of(None, false, last("Migrate", "Processing")), Operation::Migrate);
-        assert_eq!(of(None, false, last("Restore", "Succeeded")), Operation::Reconcile);
-        assert_eq!(of(None, false, last("Delete", "Error")), Operation::Reconcile);
-    }
-
-    #[test]
-    fn an_absent_class_is_shoot() {
-        let mut settings = Settings::default();
-        assert!(is_ours(&view(), &settings));
-        assert!(!is_ours(&ExposureView { class: Some("seed".to_owned()), ..view() }, &settings));
-        assert!(!is_ours(&ExposureView { kind: "Stackit".to_owned(), ..view() }, &settings));
-        settings.exposure.name = "other".to_owned();
-        assert!(!is_ours(&view(), &settings));
-    }
-}
+mod tests;

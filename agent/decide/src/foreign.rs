@@ -3,8 +3,10 @@
 //! Two controllers that undo each other's writes help nobody. The same field, or the same target, that others have
 //! changed three times within ten minutes is contested: it is repaired once every ten minutes from then on.
 //!
-//! A target that was taken out and is put back by somebody is excepted (see [`Foreign::yields`]): clients are not
-//! sent to a bad node to keep the peace.
+//! Two things are excepted (see [`Foreign::yields`]) and repaired as fast as the writes' budget allows, because the peace
+//! is not worth them: a target that was taken out and is put back, which would send clients to a bad node, and an access
+//! control that lets in more than is wished, which would leave the control plane open for ten minutes at a time. One that
+//! lets in less can wait: it locks somebody out, and whoever it is sees that.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -75,10 +77,14 @@ impl Foreign {
         let read = &update.base.balancer;
         let mut again: Option<Moment> = None;
         let mut yielded = false;
+        let opened = admits_more(read, &update.wish);
         for change in &update.changes {
-            // Put back against the evidence: out again at once.
-            let refused = change.field == TARGETS && change.to.is_none();
-            let Some(until) = self.left_alone_until(&key(change), now).filter(|_| !refused) else { continue };
+            let excepted = match change.part() {
+                "targets" => change.to.is_none(),
+                "access_control" => opened,
+                _ => false,
+            };
+            let Some(until) = self.left_alone_until(&key(change), now).filter(|_| !excepted) else { continue };
             leave(&mut update.wish, read, change);
             again = Some(again.map_or(until, |earlier| earlier.min(until)));
             yielded = true;
@@ -103,6 +109,14 @@ fn key(change: &Change) -> String {
     let target = change.from.as_ref().or(change.to.as_ref());
     let name = target.and_then(|target| target.get("name").or_else(|| target.get("displayName")));
     format!("target {}", name.and_then(|name| name.as_str()).unwrap_or_default())
+}
+
+/// Whether somebody may connect to a balancer as read whom the wish does not admit.
+fn admits_more(read: &LoadBalancer, wish: &LoadBalancer) -> bool {
+    let Some(wished) = wish.allowed_source_ranges.as_ref().filter(|wished| !wished.is_empty()) else { return false };
+    let read = read.allowed_source_ranges.iter().flatten().collect::<Vec<_>>();
+    // No range at all admits everybody.
+    read.is_empty() || read.iter().any(|range| !wished.iter().any(|wished| wished.contains(*range)))
 }
 
 /// Makes one field of the wish as it was read.

@@ -63,7 +63,7 @@ fn pool(wish: &LoadBalancer, known: &BTreeSet<IpAddr>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desired::{AddressMode, BalancerStatus, Observed, Target, TargetPool};
+    use crate::desired::{AddressForm, AddressMode, BalancerStatus, Observed, Target, TargetPool};
     use crate::plan::Update;
     use std::collections::BTreeMap;
 
@@ -86,6 +86,7 @@ mod tests {
             }),
             allowed_source_ranges: None,
             keep_source_ranges: false,
+            address_form: AddressForm::default(),
         }
     }
 

@@ -12,6 +12,8 @@ mod delete;
 mod hand_over;
 mod lag;
 mod memory;
+mod refusals;
+mod wish;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -20,19 +22,22 @@ use std::time::Duration;
 use crate::conditions;
 use crate::desired::{self, Identity, LoadBalancer, Observed};
 use crate::endpoints::{self, Choice, Endpoint, LastGood, Outlook, Round};
-use crate::exposure::{self, ExposureView, Facts, Operation, SpecEndpoint, Unresolved};
+use crate::exposure::{self, ExposureView, Facts, Operation, SpecEndpoint};
 use crate::foreign;
 use crate::health::Verdict;
 use crate::plan::{self, Plan, Step, Update};
+use crate::retry::Fault;
 use crate::settings::Settings;
 use crate::status::{self, Failure, Outcome, Record, Report, Waiting};
-use crate::{Moment, access, invariants, names};
+use crate::{Moment, invariants, names};
 
 use delete::delete;
 use hand_over::{hand_over, is_restored};
+use wish::Wish;
 
-pub use carried::Carried;
+pub use carried::{Carried, Sent};
 pub use memory::{Balancer, Memory, Trouble};
+pub use refusals::{Asked, Part};
 
 /// How often a write that waits for a renewed Lease looks again; the renewal itself wakes it, too.
 const FENCE_POLL: Duration = Duration::from_millis(200);
@@ -79,6 +84,8 @@ pub struct Pass {
     pub identity: Option<Identity>,
     /// The plan, where there was enough to make one.
     pub plan: Option<Plan>,
+    /// The plan leaves out what was refused or is contested.
+    pub holds_back: bool,
     /// What is odd and goes on all the same; the log says each once.
     pub warnings: Vec<String>,
     /// What it comes to; `None` where this agent has no say or knows too little yet.
@@ -129,6 +136,7 @@ pub fn pass(situation: &Situation<'_>) -> Pass {
         choice,
         identity: identity(situation),
         plan: None,
+        holds_back: false,
         warnings: Vec::new(),
         outcome: None,
         left_behind: None,
@@ -201,41 +209,33 @@ fn identity(situation: &Situation<'_>) -> Option<Identity> {
 fn reconcile(situation: &Situation<'_>, pass: &mut Pass) {
     let Situation { view, memory, settings, .. } = *situation;
     pass.object = metadata_step(situation);
-    let spec = match exposure::resolve(view, pass.choice.endpoints.clone(), situation.facts) {
-        Ok(spec) => spec,
-        Err(unresolved) => {
-            let outcome = match unresolved {
-                Unresolved::Waiting(missing) => Outcome::Waiting(Waiting::Facts(missing)),
-                Unresolved::Configuration(mistakes) => Outcome::Failed(Failure::configuration(&mistakes)),
-            };
-            return conclude(situation, pass, outcome);
-        }
+    let Some(Wish { balancer: wish, identity, standing, warning, unread }) = wish::wish(situation, pass) else {
+        return;
     };
-    let identity = spec.identity.clone();
     let recorded = view.status.recorded.as_ref().is_some_and(|recorded| recorded.name == identity.name);
     if let Balancer::Unread = memory.balancer {
-        return read(situation, pass, &identity.name);
+        return read(situation, pass, &identity.name, standing);
     }
+    let said = |outcome: Outcome| standing.clone().unwrap_or(outcome);
     let observed = memory.observed();
-    let wish = desired::load_balancer(&spec, settings);
-    pass.warnings.extend(access::warning(&spec, settings));
+    pass.warnings.extend(warning);
     if let Some(observed) = observed
         && let Err(why) = plan::ownership(observed, &wish.labels, recorded)
     {
         read_later(situation, pass, &identity.name);
-        return conclude(situation, pass, Outcome::Failed(Failure::not_ours(&identity.name, &why)));
+        return conclude(situation, pass, said(Outcome::Failed(Failure::not_ours(&identity.name, &why))));
     }
     if memory.must_read {
-        return read(situation, pass, &identity.name);
+        return read(situation, pass, &identity.name, standing);
     }
     let unlisted = settings.controllers.endpoints && situation.verdicts.is_none();
     if wish.targets().is_empty() || (observed.is_none() && unlisted) {
         read_later(situation, pass, &identity.name);
         let waiting = if unlisted { Waiting::Nodes } else { Waiting::Endpoints };
-        return conclude(situation, pass, Outcome::Waiting(waiting));
+        return conclude(situation, pass, said(Outcome::Waiting(waiting)));
     }
     // A balancer that is there keeps its ranges meanwhile; a new one would be open to everybody.
-    if let (None, Some(why)) = (observed, access::unread(&spec, settings)) {
+    if let (None, Some(why)) = (observed, unread) {
         read_later(situation, pass, &identity.name);
         return conclude(situation, pass, Outcome::Waiting(Waiting::Facts(vec![why])));
     }
@@ -244,6 +244,11 @@ fn reconcile(situation: &Situation<'_>, pass: &mut Pass) {
     if let Some(until) = truce {
         wake(pass, until);
     }
+    let held = memory.refusals.narrow(&mut plan, situation.now);
+    if let Some(next) = held.next {
+        wake(pass, next);
+    }
+    pass.holds_back = truce.is_some() || held.fault.is_some();
     let broken = invariants::broken(&plan, &known_addresses(situation, &pass.choice));
     if !broken.is_empty() {
         pass.plan = Some(plan);
@@ -272,26 +277,38 @@ fn reconcile(situation: &Situation<'_>, pass: &mut Pass) {
         }
         Step::Delete(_) | Step::Gone => Outcome::Waiting(Waiting::Deletion),
     };
-    let outcome = match outcome {
-        Outcome::Done(_) if !plan.unmet.is_empty() => Outcome::Failed(Failure::unmet(&plan.unmet)),
-        outcome => outcome,
-    };
+    let outcome = said(unmoved(outcome, &plan, held.fault.as_ref()));
     pass.plan = Some(plan);
     conclude(situation, pass, outcome);
 }
 
-/// A GET before anything else can be decided. Nothing is said about an outcome yet, unless the GET itself fails.
-fn read(situation: &Situation<'_>, pass: &mut Pass, name: &str) {
-    let Some(trouble) = &situation.memory.read_trouble else {
-        pass.cloud = Some(CloudStep::Read(name.to_owned()));
-        return;
-    };
-    if situation.now < trouble.next {
-        wake(pass, trouble.next);
-    } else {
-        pass.cloud = Some(CloudStep::Read(name.to_owned()));
+/// The outcome, with what stays wrong whatever is being done beside it: who reads `lastError` must not see it come and
+/// go with every other write.
+fn unmoved(outcome: Outcome, plan: &Plan, refused: Option<&Fault>) -> Outcome {
+    if !matches!(
+        outcome,
+        Outcome::Done(_) | Outcome::Waiting(Waiting::Write(_) | Waiting::Balancer(_) | Waiting::Truce)
+    ) {
+        return outcome;
     }
-    conclude(situation, pass, Outcome::from_fault(&trouble.fault));
+    match refused {
+        _ if !plan.unmet.is_empty() => Outcome::Failed(Failure::unmet(&plan.unmet)),
+        Some(fault) => Outcome::from_fault(fault),
+        None => outcome,
+    }
+}
+
+/// A GET before anything else can be decided. Nothing is said about an outcome yet, unless the GET itself fails: then
+/// what stands already, or else that.
+fn read(situation: &Situation<'_>, pass: &mut Pass, name: &str, standing: Option<Outcome>) {
+    let trouble = situation.memory.read_trouble.as_ref();
+    match trouble.filter(|trouble| situation.now < trouble.next) {
+        Some(trouble) => wake(pass, trouble.next),
+        None => pass.cloud = Some(CloudStep::Read(name.to_owned())),
+    }
+    if let Some(trouble) = trouble {
+        conclude(situation, pass, standing.unwrap_or_else(|| Outcome::from_fault(&trouble.fault)));
+    }
 }
 
 /// A GET when it is due: soon while the balancer is on its way, else to find drift.

@@ -9,6 +9,7 @@ use decide::endpoints::Endpoint;
 use decide::exposure::{ExposureView, Facts, SpecEndpoint, resolve};
 use decide::health::{Class, NodeAddress, Verdict};
 use decide::pass::{Memory, Pass, Situation, pass};
+use decide::retry::{Fault, FaultKind};
 use decide::settings::Settings;
 use decide::status::{LastOperation, Record};
 
@@ -112,7 +113,13 @@ fn a_balancer_that_is_refused_is_never_recorded_and_so_never_adopted() {
 #[test]
 fn nothing_is_recorded_while_nobody_has_looked() {
     let facts = Facts { network_id: Err("the network".to_owned()), ..facts() };
-    assert_eq!(over(&view(), &facts, &Memory::default()).report.unwrap().record, None);
+    let mut memory = Memory::default();
+    assert_eq!(over(&view(), &facts, &memory).report, None);
+    let message = "away".to_owned();
+    let (kind, http_status, retry_after) = (FaultKind::Unreachable, None, None);
+    let away = Fault { kind, http_status, message, retry_after, outcome_unknown: false };
+    memory.read_failed(away, Moment::default(), 0.0);
+    assert_eq!(over(&view(), &facts, &memory).report.unwrap().record, None);
 }
 
 #[test]

@@ -13,7 +13,7 @@ mod json;
 
 use std::net::IpAddr;
 
-use decide::desired::{AddressMode, BalancerError, BalancerStatus, LoadBalancer, Observed};
+use decide::desired::{AddressForm, AddressMode, BalancerError, BalancerStatus, LoadBalancer, Observed};
 use serde_json::{Map, Value, json};
 
 use self::json::{edit_list, edit_object, flag, list, object, set, text};
@@ -72,6 +72,7 @@ fn read(raw: &Map<String, Value>) -> LoadBalancer {
         target_pool: fields::our_pool(pools).and_then(|at| pools[at].as_object()).map(fields::read_pool),
         allowed_source_ranges: Some(fields::read_ranges(raw)),
         keep_source_ranges: false,
+        address_form: AddressForm::default(),
     }
 }
 
@@ -98,7 +99,7 @@ fn overlay(body: &mut Map<String, Value>, wish: &LoadBalancer) {
             fields::edit_at(pools, fields::our_pool(pools), |raw| fields::write_pool(raw, pool));
         });
     }
-    write_address(body, wish.address);
+    write_address(body, wish.address, wish.address_form);
     if let Some(ranges) = &wish.allowed_source_ranges {
         fields::write_ranges(body, ranges);
     }
@@ -119,18 +120,20 @@ fn mode(raw: &Map<String, Value>) -> Option<AddressMode> {
 
 /// Expresses exactly one addressing mode: the observed one, which cannot be changed, else the wished one.
 ///
-/// The address of an ephemeral balancer is reported in `externalAddress` but must not go back: together with the
-/// flag it is refused, and without it the address would become a reserved one that outlives the balancer.
-fn write_address(body: &mut Map<String, Value>, wish: AddressMode) {
+/// The address of an ephemeral balancer is reported in `externalAddress`. It goes back, if at all, with the flag: without
+/// it the address would become a reserved one that outlives the balancer.
+fn write_address(body: &mut Map<String, Value>, wish: AddressMode, form: AddressForm) {
     let mode = mode(body).unwrap_or(wish);
-    if let AddressMode::Static(address) = mode {
-        if self::address(body, "externalAddress") != Some(address) {
+    match mode {
+        AddressMode::Static(address) if self::address(body, "externalAddress") != Some(address) => {
             set(body, "externalAddress", address.to_string());
         }
-    } else {
-        body.shift_remove("externalAddress");
+        AddressMode::Static(_) => {}
+        AddressMode::Ephemeral if form == AddressForm::Full => {}
+        AddressMode::Ephemeral | AddressMode::Private => drop(body.shift_remove("externalAddress")),
     }
-    if matches!(mode, AddressMode::Static(_)) && object(body, "options").is_none() {
+    let lean = form == AddressForm::Lean;
+    if matches!(mode, AddressMode::Static(_)) && object(body, "options").is_none() && lean {
         return;
     }
     edit_object(body, "options", |options| {
@@ -139,8 +142,10 @@ fn write_address(body: &mut Map<String, Value>, wish: AddressMode) {
         {
             if on {
                 set(options, option, true);
-            } else if option == "ephemeralAddress" {
+            } else if option == "ephemeralAddress" && lean {
                 options.shift_remove(option);
+            } else if option == "ephemeralAddress" {
+                set(options, option, false);
             }
         }
     });

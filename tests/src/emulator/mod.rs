@@ -88,7 +88,7 @@ pub use journal::Entry;
 pub use key::KeyOptions;
 pub use observe::Counter;
 pub use profile::{Delays, Profile};
-pub use switches::{Connections, Switches, TokenForm};
+pub use switches::{Connections, EphemeralForm, Switches, TokenForm};
 pub use tls::Tls;
 
 use journal::Journal;

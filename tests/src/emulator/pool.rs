@@ -35,6 +35,8 @@ pub(crate) fn check(pool: &Value, at: &str, switches: &Switches) -> Check {
         require(name, "E42", format!("{at}.displayName"), "must be 1 to 63 of A-Z, a-z, 0-9 and inner dashes")?;
         let address = text(target, "ip").parse::<IpAddr>();
         require(address.is_ok(), "E43", format!("{at}.ip"), "must be an IP address")?;
+        let refused = address.as_ref().is_ok_and(|address| switches.refused_targets.contains(address));
+        require(!refused, "E43", format!("{at}.ip"), "is refused as a target")?;
         require(seen.insert(address.ok()), "E43", format!("{at}.ip"), "is in the pool already")?;
     }
     health_check(&pool["activeHealthCheck"], &format!("{at}.activeHealthCheck"))

@@ -59,6 +59,8 @@ pub struct Switches {
     pub accept_zero_idle_timeout: bool,
     /// E44: a pool without targets is fine.
     pub accept_empty_targets: bool,
+    /// E43: addresses that are refused as targets with 400, whatever is wrong with them.
+    pub refused_targets: BTreeSet<IpAddr>,
     /// E45: addresses with an active VM port; `None` stands for all there are.
     pub known_targets: Option<BTreeSet<IpAddr>>,
     /// E48: an unknown credentials reference is accepted, and `TYPE_METRICS_MISCONFIGURED` later.
@@ -74,6 +76,8 @@ pub struct Switches {
     pub keep_version_when_identical: bool,
     /// E66: `listeners[].name` in a PUT is ignored rather than refused.
     pub ignore_listener_name: bool,
+    /// E68, E69: how a PUT has to say that an ephemeral balancer stays one.
+    pub ephemeral_form: EphemeralForm,
     /// E74: a missing access control is shown as `{}`.
     pub show_empty_access_control: bool,
     /// Defaults that are false are shown (`options.privateNetworkOnly`).
@@ -108,6 +112,19 @@ pub struct Switches {
     pub numbers_as_strings: bool,
     /// F17: the server reorders, removes duplicates, lower-cases names and writes out defaults.
     pub canonicalise: bool,
+}
+
+/// E68, E69: how a PUT has to say that an ephemeral balancer stays one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EphemeralForm {
+    /// By the flag alone; with the address it is refused.
+    #[default]
+    Flag,
+    /// By the flag and the address that it has; the flag alone is refused.
+    FlagAndAddress,
+    /// The API takes neither.
+    Neither,
 }
 
 /// F18: what an access token looks like.
@@ -161,6 +178,7 @@ impl Default for Switches {
             max_targets: 250,
             accept_zero_idle_timeout: false,
             accept_empty_targets: false,
+            refused_targets: BTreeSet::new(),
             known_targets: None,
             accept_unknown_credentials: false,
             show_empty_list: false,
@@ -168,6 +186,7 @@ impl Default for Switches {
             version_on_status: false,
             keep_version_when_identical: false,
             ignore_listener_name: false,
+            ephemeral_form: EphemeralForm::Flag,
             show_empty_access_control: false,
             show_false: false,
             unknown_pool_status: 404,

@@ -10,7 +10,7 @@ use super::balancer::{Balancer, Mode};
 use super::credential::Credential;
 use super::listener;
 use super::pool;
-use super::switches::Switches;
+use super::switches::{EphemeralForm, Switches};
 
 /// What the rules depend on besides the body.
 pub(crate) struct Rules<'a> {
@@ -33,7 +33,10 @@ pub(crate) fn update(body: &Value, stored: &Balancer, rules: &Rules<'_>) -> Resu
     require(!named || rules.switches.ignore_listener_name, "E66", "listeners[].name", "is read-only")?;
     immutable(body, stored)?;
     balancer(body, rules)?;
-    readdress(body, stored)
+    match keeps_ephemeral(body, stored, rules.switches.ephemeral_form)? {
+        Some(mode) => Ok(mode),
+        None => readdress(body, stored),
+    }
 }
 
 /// The rules that POST and PUT share.
@@ -100,6 +103,19 @@ fn immutable(body: &Value, stored: &Balancer) -> Check {
     let flag = "disableTargetSecurityGroupAssignment";
     let before = stored.spec.get(flag).and_then(Value::as_bool).unwrap_or(false);
     require(before == body[flag].as_bool().unwrap_or(false), "E67", flag, "cannot be changed")
+}
+
+/// E68, E69: an ephemeral balancer that says that it stays one; `None` where the ordinary rules are enough.
+fn keeps_ephemeral(body: &Value, stored: &Balancer, form: EphemeralForm) -> Result<Option<Mode>, Violation> {
+    let flag = "options.ephemeralAddress";
+    let Some(address) = stored.external.filter(|_| stored.mode == Mode::Ephemeral) else { return Ok(None) };
+    if body["options"]["ephemeralAddress"] != true || form == EphemeralForm::Flag {
+        return Ok(None);
+    }
+    require(form == EphemeralForm::FlagAndAddress, "E68", flag, "is not supported here")?;
+    let same = text(body, "externalAddress").parse() == Ok(address);
+    require(same, "E68", "externalAddress", "must be the address of the load balancer")?;
+    Ok(Some(Mode::Ephemeral))
 }
 
 /// The addressing mode after a PUT, if it may change like that.

@@ -93,7 +93,7 @@ impl Cloud {
         }
         Ok(match carry_out(step, balancers.as_ref()).await {
             Carried::Read(result) => Carried::Read(result.map_err(steady)),
-            Carried::Written { result, targets } => Carried::Written { result: result.map_err(steady), targets },
+            Carried::Written { result, sent } => Carried::Written { result: result.map_err(steady), sent },
             Carried::Deleted(result) => Carried::Deleted(result.map_err(steady)),
         })
     }

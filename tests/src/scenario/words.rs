@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use decide::desired::{BalancerStatus, Observed};
+use decide::desired::{AddressForm, BalancerStatus, Observed};
 use decide::endpoints::Choice;
 use decide::exposure::SpecEndpoint;
 use decide::pass::{Carried, CloudStep, ObjectStep};
@@ -35,7 +35,11 @@ impl Versions {
                 vec![format!("POST {}", targets.join(" "))]
             }
             CloudStep::Update(update) => {
-                let mut lines = vec![format!("PUT {}", self.word(&update.base.version))];
+                let form = match update.wish.address_form {
+                    AddressForm::Lean => "",
+                    AddressForm::Full => " in the full form",
+                };
+                let mut lines = vec![format!("PUT {}{form}", self.word(&update.base.version))];
                 lines.extend(update.changes.iter().map(ToString::to_string));
                 lines
             }

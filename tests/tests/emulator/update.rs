@@ -1,7 +1,7 @@
 //! Update, of a balancer and of one pool.
 
 use serde_json::{Value, json};
-use tests::emulator::{Action, Fault};
+use tests::emulator::{Action, Address, EphemeralForm, Fault};
 
 use crate::client::{Answer, Cloud, balancer, changed, echo};
 
@@ -147,6 +147,23 @@ async fn e68_e69_e71_e73_an_ephemeral_address_stays_ephemeral() {
     let after = cloud.until("lb1", "STATUS_READY").await;
     assert_eq!(after["externalAddress"], shown["externalAddress"]);
     assert_eq!(after["options"]["ephemeralAddress"], json!(true));
+}
+
+#[tokio::test]
+async fn e68_an_api_that_wants_the_address_with_the_flag_promotes_nothing() {
+    let (cloud, shown, body) = start().await;
+    cloud.emulator.set_switches(|switches| switches.ephemeral_form = EphemeralForm::FlagAndAddress);
+    assert_eq!(reason(&cloud.put(PATH, &body).await), (400, "E68"));
+    let full = changed(&body, &json!({"externalAddress": shown["externalAddress"]}));
+    let (status, answer) = cloud.put(PATH, &full).await;
+    assert_eq!((status, &answer["options"]["ephemeralAddress"]), (200, &json!(true)));
+    let promoted = |address: &Address| address.kept && json!(address.address) == shown["externalAddress"];
+    assert!(!cloud.emulator.addresses().iter().any(promoted));
+    cloud.emulator.set_switches(|switches| switches.ephemeral_form = EphemeralForm::Neither);
+    for body in [&body, &full] {
+        let body = changed(body, &json!({"version": answer["version"]}));
+        assert_eq!(reason(&cloud.put(PATH, &body).await), (400, "E68"));
+    }
 }
 
 #[tokio::test]

@@ -1,14 +1,16 @@
 //! The balancer as STACKIT keeps it: adopted, repaired, owned by others, lost, and in every state it reports.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use shoot_exposure_agent::cloud::{LoadBalancers, Place, Rest, Tokens, credentials};
+use tests::emulator::EphemeralForm;
+use tests::fixture;
 use tests::wait::until;
-use tests::world::{BALANCER, NETWORK, SHOOT, SOON, World};
+use tests::world::{BALANCER, NETWORK, SHOOT, SOON, World, targets_of};
 
 /// A change that another client makes.
 type Edit = fn(&mut Value);
@@ -36,6 +38,7 @@ fn by_the_extension() -> decide::desired::LoadBalancer {
         }),
         allowed_source_ranges: None,
         keep_source_ranges: false,
+        address_form: decide::desired::AddressForm::default(),
     }
 }
 
@@ -186,6 +189,91 @@ async fn a_field_that_never_changes_is_reported_and_nothing_is_made_anew() -> Re
     world.awaits_targets(&["cp-0", "cp-2"], SOON).await?;
     assert_eq!(world.emulator.balancer(BALANCER).unwrap()["externalAddress"], before);
     world.check_invariants()
+}
+
+#[tokio::test]
+async fn an_addressing_form_that_is_refused_is_tried_once_and_the_other_one_is_kept() -> Result<()> {
+    let world = World::start().await?;
+    world.emulator.set_switches(|switches| switches.ephemeral_form = EphemeralForm::FlagAndAddress);
+    let _agent = world.agent("cp-0", json!({"loadBalancer": {"writesPerMinute": 600}})).await?;
+    world.awaits_success(SOON).await?;
+    for (ready, nodes) in
+        [(false, &["cp-0", "cp-2"][..]), (true, &["cp-0", "cp-1", "cp-2"]), (false, &["cp-0", "cp-2"])]
+    {
+        world.set_ready("cp-1", ready).await?;
+        world.awaits_targets(nodes, SOON).await?;
+        world.awaits_success(SOON).await?;
+    }
+    let forms = world.emulator.bodies("PUT", "/load-balancers");
+    let forms: Vec<bool> = forms.iter().map(|body| body.get("externalAddress").is_some()).collect();
+    assert_eq!(forms, [false, true, true, true], "whether the address went along");
+    assert!(world.emulator.addresses().iter().all(|address| !address.kept), "an address was promoted");
+    world.exposures().delete(SHOOT, &DeleteParams::default()).await?;
+    world.awaits_gone(SOON).await
+}
+
+#[tokio::test]
+async fn an_api_that_takes_no_addressing_form_is_reported_and_not_asked_all_the_time() -> Result<()> {
+    let world = World::start().await?;
+    world.emulator.set_switches(|switches| switches.ephemeral_form = EphemeralForm::Neither);
+    let _agent = world.agent("cp-0", json!({})).await?;
+    world.awaits_success(SOON).await?;
+    world.set_ready("cp-1", false).await?;
+    let status = world.awaits_error("400", SOON).await?;
+    assert_eq!(status["lastError"]["codes"], json!(["ERR_CONFIGURATION_PROBLEM"]));
+    // Both forms at once, and from then on one of them after a pause that grows.
+    let reported = Instant::now();
+    world.emulator.wait_for(|emulator| emulator.count("PUT", "/load-balancers/") >= 4, SOON).await?;
+    assert!(reported.elapsed() > Duration::from_secs(2), "{:?}", reported.elapsed());
+    let forms = world.emulator.bodies("PUT", "/load-balancers");
+    let forms: Vec<bool> = forms.iter().map(|body| body.get("externalAddress").is_some()).collect();
+    assert_eq!(forms, [false, true, false, false], "whether the address went along");
+    world.emulator.set_switches(|switches| switches.ephemeral_form = EphemeralForm::Flag);
+    world.awaits_targets(&["cp-0", "cp-2"], SOON).await?;
+    world.awaits_success(SOON).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_target_that_is_refused_holds_back_neither_a_removal_nor_a_good_one() -> Result<()> {
+    let world = World::start().await?;
+    let _agent = world.agent("cp-0", json!({"loadBalancer": {"writesPerMinute": 600}})).await?;
+    world.awaits_success(SOON).await?;
+    let refused = "10.0.0.20".parse().unwrap();
+    world.emulator.set_switches(|switches| switches.refused_targets = [refused].into());
+    // While nothing may be written it all piles up.
+    world.exposures().patch(SHOOT, &PatchParams::default(), &paused(Some("true"))).await?;
+    awaits_conditions(&world, "Paused").await?;
+    for (name, address) in [("cp-3", "10.0.0.20"), ("cp-4", "10.0.0.21")] {
+        fixture::node(name).internal_ip(address).control_plane().create(&world.admin).await?;
+    }
+    world.set_ready("cp-1", false).await?;
+    awaits_conditions(&world, "cp-1").await?;
+    world.exposures().patch(SHOOT, &PatchParams::default(), &paused(None)).await?;
+    world.awaits_targets(&["cp-0", "cp-2", "cp-4"], SOON).await?;
+    let status = world.awaits_error("is refused as a target", SOON).await?;
+    assert_eq!(status["lastError"]["codes"], json!(["ERR_CONFIGURATION_PROBLEM"]));
+    let puts: Vec<usize> =
+        world.emulator.bodies("PUT", "/load-balancers").iter().map(|body| targets_of(body).len()).collect();
+    assert_eq!(puts[..4], [4, 2, 3, 3], "all of it, the removal, then one after the other: {puts:?}");
+
+    world.emulator.set_switches(|switches| switches.refused_targets.clear());
+    world.awaits_targets(&["cp-0", "cp-2", "cp-3", "cp-4"], SOON).await?;
+    world.awaits_success(SOON).await?;
+    world.check_invariants()
+}
+
+/// Waits until a condition says this.
+async fn awaits_conditions(world: &World, text: &str) -> Result<()> {
+    until(&format!("a condition with {text:?}"), SOON, || async {
+        let status = world.status().await?;
+        ensure!(status["conditions"].to_string().contains(text), "{status}");
+        Ok(())
+    })
+    .await
+}
+
+fn paused(value: Option<&str>) -> Patch<Value> {
+    Patch::Merge(json!({"metadata": {"annotations": {"exposure.gardener.cloud/paused": value}}}))
 }
 
 #[tokio::test]

@@ -1,7 +1,11 @@
 //! Gardener and the provider extension next door.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Result, ensure};
-use kube::api::{DeleteParams, Patch, PatchParams};
+use k8s_openapi::api::events::v1::Event;
+use kube::Api;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use tests::control_plane::users::ADMIN;
 use tests::emulator::{Action, Fault};
@@ -240,4 +244,76 @@ async fn unmanaged_infrastructure_needs_neither_cluster_nor_infrastructure() -> 
     awaits_gone(&world).await?;
     assert_eq!(world.emulator.balancer(BALANCER), None);
     Ok(())
+}
+
+/// What the provider extension makes of the object on each reconciliation: a whole PUT of what it knows. The address goes
+/// without its flag, which promotes it; idle timeout and health check are unknown to it.
+async fn extension_reconciles(world: &World) -> Result<()> {
+    let spec = world.exposures().get(SHOOT).await?.data["spec"].clone();
+    let targets: Vec<Value> = spec["endpoints"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|endpoint| json!({"displayName": endpoint["nodeName"], "ip": endpoint["addresses"][0]["address"]}))
+        .collect();
+    world.emulator.edit(BALANCER, |balancer| {
+        let port = &spec["port"];
+        balancer["options"] = json!({});
+        balancer["listeners"] = json!([{"displayName": "control-plane", "port": port, "protocol": "PROTOCOL_TCP",
+            "targetPool": "control-plane"}]);
+        balancer["targetPools"] = json!([{"name": "control-plane", "targetPort": port, "targets": targets}]);
+    });
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_extension_that_reconciles_the_same_object_is_named_and_does_not_keep_a_bad_node_in() -> Result<()> {
+    let world = World::start().await?;
+    let _agent = world.agent("cp-0", json!({"loadBalancer": {"resync": "1s"}})).await?;
+    world.awaits_success(SOON).await?;
+    let began = Instant::now();
+    let puts = world.emulator.count("PUT", "/load-balancers/");
+    let extension = async {
+        let mut each = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            each.tick().await;
+            extension_reconciles(&world).await?;
+        }
+    };
+    let story = async {
+        until("the condition", SOON, || async {
+            let status = world.status().await?;
+            let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+            let ready = conditions.iter().find(|condition| condition["type"] == "LoadBalancerReady");
+            ensure!(ready.is_some_and(|ready| ready["reason"] == "ForeignWriter"), "{ready:?}");
+            Ok(())
+        })
+        .await?;
+        let events: Api<Event> = Api::namespaced(world.admin.clone(), "kube-system");
+        until("the event", SOON, || async {
+            let events = events.list(&ListParams::default()).await?;
+            let named = events.items.iter().any(|event| event.reason.as_deref() == Some("ForeignWriter"));
+            ensure!(named, "{} other events", events.items.len());
+            Ok(())
+        })
+        .await?;
+        world.set_ready("cp-1", false).await?;
+        world.awaits_targets(&["cp-0", "cp-2"], Duration::from_secs(5)).await?;
+        world.set_ready("cp-1", true).await?;
+        world.awaits_targets(&["cp-0", "cp-1", "cp-2"], SOON).await?;
+        let status = world.status().await?;
+        ensure!(status["lastError"].is_null(), "{status}");
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        ended = extension => return ended,
+        told = story => told?,
+    }
+    // Six at once and twelve a minute; a target that leaves is not counted out, nor is the answer to a conflict.
+    let most = 6 + usize::try_from(began.elapsed().as_secs())? / 5 + 4;
+    let puts = world.emulator.count("PUT", "/load-balancers/") - puts;
+    assert!(puts <= most, "{puts} writes in {:?}", began.elapsed());
+    let address = &world.emulator.balancer(BALANCER).unwrap()["externalAddress"];
+    assert_eq!(&world.status().await?["ingress"][0]["ip"], address);
+    world.check_invariants()
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::CloudStep;
+use super::refusals::Asked;
 use crate::desired::{Observed, Target};
 use crate::retry::Fault;
 
@@ -15,11 +16,32 @@ pub enum Carried {
     Written {
         /// The balancer as answered.
         result: Result<Observed, Fault>,
-        /// The targets that were sent.
-        targets: BTreeSet<Target>,
+        /// What was sent.
+        sent: Sent,
     },
     /// A DELETE.
     Deleted(Result<(), Fault>),
+}
+
+/// What a POST or PUT held, as far as its failure makes a difference.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sent {
+    /// The targets.
+    pub targets: BTreeSet<Target>,
+    /// What a PUT asked for.
+    pub asked: Option<Asked>,
+}
+
+impl Sent {
+    /// What a step sends.
+    pub fn by(step: &CloudStep) -> Self {
+        let targets = match step {
+            CloudStep::Create(wish) => wish.targets(),
+            CloudStep::Update(update) => update.wish.targets(),
+            CloudStep::Read(_) | CloudStep::Delete(_) => BTreeSet::new(),
+        };
+        Self { targets, asked: Asked::of(step) }
+    }
 }
 
 impl Carried {
@@ -27,8 +49,9 @@ impl Carried {
     pub fn failed(step: &CloudStep, fault: Fault) -> Self {
         match step {
             CloudStep::Read(_) => Carried::Read(Err(fault)),
-            CloudStep::Create(wish) => Carried::Written { result: Err(fault), targets: wish.targets() },
-            CloudStep::Update(update) => Carried::Written { result: Err(fault), targets: update.wish.targets() },
+            CloudStep::Create(_) | CloudStep::Update(_) => {
+                Carried::Written { result: Err(fault), sent: Sent::by(step) }
+            }
             CloudStep::Delete(_) => Carried::Deleted(Err(fault)),
         }
     }

@@ -28,7 +28,7 @@ pub(super) fn delete(situation: &Situation<'_>, pass: &mut Pass) {
         return conclude(situation, pass, Outcome::Waiting(Waiting::Facts(missing)));
     };
     if matches!(memory.balancer, Balancer::Unread) || memory.must_read {
-        return read(situation, pass, &identity.name);
+        return read(situation, pass, &identity.name, None);
     }
     let observed = memory.observed();
     let labels = names::labels(&identity.technical_id, &view.name);

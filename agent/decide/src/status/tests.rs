@@ -1,5 +1,5 @@
 use super::*;
-use crate::desired::{AddressMode, LoadBalancer, TargetPool};
+use crate::desired::{AddressForm, AddressMode, BalancerError, LoadBalancer, TargetPool};
 use std::collections::BTreeMap;
 
 fn observed(status: BalancerStatus, errors: &[&str]) -> Observed {
@@ -15,6 +15,7 @@ fn observed(status: BalancerStatus, errors: &[&str]) -> Observed {
             target_pool: Some(TargetPool { target_port: 443, targets: [target].into(), active_health_check: None }),
             allowed_source_ranges: None,
             keep_source_ranges: false,
+            address_form: AddressForm::default(),
         },
         version: "v1".to_owned(),
         status,

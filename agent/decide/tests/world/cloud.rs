@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use decide::Moment;
 use decide::desired::{BalancerStatus, LoadBalancer, Observed, Target};
-use decide::pass::{Carried, CloudStep};
+use decide::pass::{Carried, CloudStep, Sent};
 use decide::retry::{Fault, FaultKind};
 
 #[derive(Clone, Copy, Debug)]
@@ -116,7 +116,7 @@ impl Cloud {
         match step {
             CloudStep::Read(_) => Carried::Read(Ok(self.balancer.clone())),
             CloudStep::Create(_) if self.balancer.is_some() => Carried::failed(step, fault(FaultKind::Conflict, false)),
-            CloudStep::Create(wish) => self.accept(wish, wish, now, Duration::from_secs(20)),
+            CloudStep::Create(wish) => self.accept(wish, Sent::by(step), now, Duration::from_secs(20)),
             CloudStep::Update(update) => {
                 let current = self.balancer.as_ref();
                 let matches = current.is_some_and(|current| {
@@ -126,7 +126,7 @@ impl Cloud {
                     let kind = if current.is_some() { FaultKind::Conflict } else { FaultKind::NotFound };
                     return Carried::failed(step, fault(kind, false));
                 }
-                self.accept(&update.wish, &update.wish, now, Duration::from_secs(2))
+                self.accept(&update.wish, Sent::by(step), now, Duration::from_secs(2))
             }
             CloudStep::Delete(_) => {
                 if self.balancer.as_ref().is_some_and(|current| current.status != BalancerStatus::Terminating) {
@@ -137,7 +137,7 @@ impl Cloud {
         }
     }
 
-    fn accept(&mut self, wish: &LoadBalancer, sent: &LoadBalancer, now: Moment, takes: Duration) -> Carried {
+    fn accept(&mut self, wish: &LoadBalancer, sent: Sent, now: Moment, takes: Duration) -> Carried {
         let mut balancer = wish.clone();
         // An answer always shows the access control.
         balancer.allowed_source_ranges.get_or_insert_default();
@@ -153,7 +153,7 @@ impl Cloud {
         };
         self.due = now + takes;
         self.balancer = Some(observed.clone());
-        Carried::Written { result: Ok(observed), targets: sent.targets() }
+        Carried::Written { result: Ok(observed), sent }
     }
 
     fn version(&mut self) -> String {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
-use decide::desired::AddressMode;
+use decide::desired::{AddressForm, AddressMode};
 use proptest::prelude::*;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::json;
@@ -66,6 +66,7 @@ fn wish() -> LoadBalancer {
         target_pool: None,
         allowed_source_ranges: Some(BTreeSet::new()),
         keep_source_ranges: false,
+        address_form: AddressForm::default(),
     }
 }
 

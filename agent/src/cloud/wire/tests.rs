@@ -29,6 +29,7 @@ fn wish() -> LoadBalancer {
         }),
         allowed_source_ranges: None,
         keep_source_ranges: false,
+        address_form: AddressForm::default(),
     }
 }
 
@@ -168,6 +169,25 @@ fn the_observed_mode_goes_back_whatever_is_wished() {
     // Nothing says the mode: the wish does.
     let unsaid = update_body(&with(Value::Null, Value::Null), &wish());
     assert_eq!(unsaid["options"], json!({"ephemeralAddress": true}));
+}
+
+#[test]
+fn the_full_form_says_more_of_the_same_mode_and_never_promotes() {
+    let full = LoadBalancer { address_form: AddressForm::Full, ..wish() };
+    let body = |external: Value, options: Value| {
+        let mut raw = answer();
+        raw["externalAddress"] = external;
+        raw["options"] = options;
+        let body = update_body(&observed(raw).unwrap(), &full);
+        (body.get("externalAddress").cloned(), body["options"].clone())
+    };
+    let address = json!("192.0.2.7");
+    let ephemeral = json!({"ephemeralAddress": true});
+    assert_eq!(body(address.clone(), ephemeral.clone()), (Some(address.clone()), ephemeral.clone()));
+    assert_eq!(body(Value::Null, ephemeral.clone()).1, ephemeral);
+    assert_eq!(body(address.clone(), Value::Null), (Some(address), json!({"ephemeralAddress": false})));
+    let private = json!({"privateNetworkOnly": true, "ephemeralAddress": false});
+    assert_eq!(body(Value::Null, json!({"privateNetworkOnly": true})), (None, private));
 }
 
 #[test]

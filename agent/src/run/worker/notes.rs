@@ -207,7 +207,8 @@ impl Notes {
                 }
             }
             Step::Nothing => {
-                self.settled = true;
+                // What is held back now is no drift when it is tried later.
+                self.settled = !pass.holds_back;
                 self.evidence = None;
             }
             Step::Create(_) | Step::Delete(_) | Step::AwaitGone | Step::Gone => self.settled = false,
@@ -279,6 +280,9 @@ impl Notes {
             (Some(fault), _) if fault.kind == FaultKind::Conflict => {
                 self.metrics.conflict();
                 info!(exposure = self.exposure, "somebody else was faster: {}", fault.message);
+            }
+            (Some(fault), Carried::Written { .. }) if fault.kind == FaultKind::Invalid => {
+                info!(exposure = self.exposure, "refused: {}", fault.message);
             }
             (Some(_), _) | (None, Carried::Deleted(_)) => {}
             (None, Carried::Read(_)) => self.metrics.set_last_sync(SystemTime::now()),
