@@ -87,6 +87,18 @@ impl Probing {
         self.until(address, |reading| reading.class == ProbeClass::Green && reading.fresh_greens >= 2).await.0
     }
 
+    /// From now on nothing is asked for a long time, unless something happens.
+    async fn quiet(&self) {
+        let long = Duration::from_secs(60);
+        self.live.send_replace(Arc::new(settings(|probe| probe.interval = long)));
+        wait("the last tick and its answers", || {
+            let out = self.out.borrow();
+            let open: usize = out.evidence.values().map(decide::probe::Evidence::open).sum();
+            open == 0 && out.quiet_until() > clock::now() + long
+        })
+        .await;
+    }
+
     /// Waits for a green answer to a request that began from now on, and gives the classes seen until then.
     async fn green_again(&self, address: SocketAddr) -> BTreeSet<ProbeClass> {
         let now = clock::now();
@@ -178,10 +190,7 @@ async fn a_crash_is_seen_at_once_and_nobody_listening_is_refused() {
     let probing = Probing::start(&[server.address], trusting(&authority), settings(|_| ()));
     probing.settled(server.address).await;
     // From now on only the end of the held connection can tell so soon.
-    probing.live.send_replace(Arc::new(settings(|probe| probe.interval = Duration::from_secs(60))));
-    let before = server.seen().len();
-    wait("the last tick", || server.seen().len() >= before + 2).await;
-    probing.green_again(server.address).await;
+    probing.quiet().await;
     let died = Instant::now();
     server.die().await;
     let reading = probing.class(server.address, ProbeClass::Refused).await;
@@ -366,9 +375,7 @@ async fn a_suspicion_wakes_the_others() {
     let probing = Probing::start(&[ill.address, witness.address], trusting(&authority), settings(|_| ()));
     probing.settled(ill.address).await;
     probing.settled(witness.address).await;
-    probing.live.send_replace(Arc::new(settings(|probe| probe.interval = Duration::from_secs(20))));
-    let before = (ill.seen().len(), witness.seen().len());
-    wait("the last tick", || ill.seen().len() >= before.0 + 2 && witness.seen().len() >= before.1 + 2).await;
+    probing.quiet().await;
     let mut ill = ill;
     let died = clock::now();
     ill.die().await;
