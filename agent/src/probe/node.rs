@@ -61,6 +61,8 @@ pub(super) struct Node {
     next: Option<Moment>,
     /// Lost dials since the last tick.
     lost: u32,
+    /// A suspicion that came too soon after another one.
+    owed: Option<Moment>,
 }
 
 /// The held connection.
@@ -76,6 +78,8 @@ struct Asked {
     since: Moment,
     /// What it waits for; without, for the held connection.
     abort: Option<AbortHandle>,
+    /// It waits for a dial of its own, so the server has not seen it.
+    unseen: bool,
 }
 
 /// What has come of something under way.
@@ -121,6 +125,7 @@ impl Node {
             due: Moment::default(),
             next: None,
             lost: 0,
+            owed: None,
         }
     }
 
@@ -136,6 +141,9 @@ impl Node {
             self.expire(now);
             if now >= self.due {
                 self.tick(now);
+            }
+            if self.owed.is_some_and(|owed| now >= owed) {
+                self.suspect(now);
             }
             if self.next.is_some_and(|next| now >= next) {
                 self.change(now, false, |_| ());
@@ -176,7 +184,7 @@ impl Node {
     fn wake(&self) -> Moment {
         let timeout = self.live.borrow().health.probe.timeout;
         let expires = self.open.values().map(|asked| asked.since + timeout).min();
-        [Some(self.due), expires, self.next].into_iter().flatten().min().unwrap_or(self.due)
+        [Some(self.due), expires, self.next, self.owed].into_iter().flatten().min().unwrap_or(self.due)
     }
 
     /// Gives up what has been open for too long.
@@ -228,7 +236,7 @@ impl Node {
         let fresh = fresh || !holds;
         let ids = [Path::Ready, Path::Alive].map(|path| {
             let id = number();
-            self.open.insert(id, Asked { path, since: now, abort: None });
+            self.open.insert(id, Asked { path, since: now, abort: None, unseen: false });
             self.change(now, false, |evidence| {
                 evidence.learn(Event::Sent(Request { id, path, fresh }), now, probe.slow);
             });
@@ -315,6 +323,7 @@ impl Node {
         for id in ids {
             if let Some(asked) = self.open.get_mut(&id) {
                 asked.abort = Some(abort.clone());
+                asked.unseen = true;
             }
         }
     }
@@ -329,11 +338,17 @@ impl Node {
     }
 
     fn ask(&mut self, id: u64, sender: Many) {
-        let Some(path) = self.open.get(&id).map(|asked| asked.path) else { return };
-        let question = self.question(path);
-        let abort = self.start(async move { Did::Asked(id, ask_many(sender, question).await) });
+        if let Some(path) = self.open.get(&id).map(|asked| asked.path) {
+            let question = self.question(path);
+            self.under_way(id, ask_many(sender, question));
+        }
+    }
+
+    fn under_way(&mut self, id: u64, outcome: impl Future<Output = Outcome> + Send + 'static) {
+        let abort = self.start(async move { Did::Asked(id, outcome.await) });
         if let Some(asked) = self.open.get_mut(&id) {
             asked.abort = Some(abort);
+            asked.unseen = false;
         }
     }
 
@@ -430,13 +445,27 @@ impl Node {
     }
 
     fn own_dialled(&mut self, ids: Vec<u64>, since: Moment, dialled: Result<Connection, End>, now: Moment) {
+        let mut ids: Vec<u64> = ids.into_iter().filter(|id| self.open.contains_key(id)).collect();
+        if let Err(end) = dialled {
+            for id in ids {
+                self.ended(id, end.clone(), now);
+            }
+            return;
+        }
+        // What was dialled before and hangs waits for the kernel to try again, which may take seconds. Its requests
+        // know nothing that newer ones do not, so they must not hold back a green answer.
+        for (id, asked) in &mut self.open {
+            if asked.unseen && asked.since < since && !ids.contains(id) {
+                asked.abort.iter().for_each(AbortHandle::abort);
+                ids.push(*id);
+            }
+        }
         match dialled {
             Ok(Connection::Many(sender, _)) => {
                 self.alone = false;
                 for id in ids {
                     self.ask(id, sender.clone());
                 }
-                // What was dialled before and hangs waits for the kernel to try again, which may take seconds.
                 if let Held::Dialling { since: before, abort, .. } = &self.held
                     && *before < since
                 {
@@ -446,25 +475,16 @@ impl Node {
             }
             Ok(Connection::One(sender)) => {
                 self.alone = true;
-                let mut ids = ids.into_iter().filter(|id| self.open.contains_key(id)).collect::<Vec<_>>().into_iter();
-                if let Some(id) = ids.next()
-                    && let Some(path) = self.open.get(&id).map(|asked| asked.path)
-                {
+                let mut ids = ids.into_iter();
+                if let Some((id, path)) = ids.next().and_then(|id| Some((id, self.open.get(&id)?.path))) {
                     let question = self.question(path);
-                    let abort = self.start(async move { Did::Asked(id, ask_one(sender, question).await) });
-                    if let Some(asked) = self.open.get_mut(&id) {
-                        asked.abort = Some(abort);
-                    }
+                    self.under_way(id, ask_one(sender, question));
                 }
                 for id in ids {
                     self.dial_own(vec![id], now);
                 }
             }
-            Err(end) => {
-                for id in ids {
-                    self.ended(id, end.clone(), now);
-                }
-            }
+            Err(_) => {}
         }
     }
 
@@ -517,13 +537,20 @@ impl Node {
         });
         self.next = changed.next;
         if changed.turned {
-            self.alarm.send_if_modified(|alarm| {
-                let first = alarm.by.is_none() || now.since(alarm.at) >= ALARM_EVERY;
-                if first {
-                    *alarm = Alarm { at: now, by: Some(self.target.clone()) };
-                }
-                first
-            });
+            self.suspect(now);
         }
+    }
+
+    /// Wakes the others, now or when they may be woken again.
+    fn suspect(&mut self, now: Moment) {
+        self.owed = None;
+        self.alarm.send_if_modified(|alarm| {
+            if alarm.by.is_some() && now.since(alarm.at) < ALARM_EVERY {
+                self.owed = Some(alarm.at + ALARM_EVERY);
+                return false;
+            }
+            *alarm = Alarm { at: now, by: Some(self.target.clone()) };
+            true
+        });
     }
 }

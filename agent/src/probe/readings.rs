@@ -106,6 +106,12 @@ impl Readings {
         }
     }
 
+    /// Until when somebody will have looked again at every target.
+    #[cfg(test)]
+    pub(super) fn quiet_until(&self) -> Moment {
+        self.looks.values().map(|look| look.until).min().unwrap_or_default()
+    }
+
     /// Changes the evidence of a target. `news`: something came back, which matters while anybody is not green, as the
     /// rules compare nodes.
     pub(super) fn change(
