@@ -13,6 +13,7 @@ mod dns;
 mod election;
 mod endpoints;
 mod exposure;
+mod fallback;
 mod hands_off;
 mod neighbours;
 mod operator;
