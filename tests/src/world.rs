@@ -14,8 +14,10 @@ use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::agent::{self, Agent, merge};
+use crate::control_plane::apiserver::ApiServer;
+use crate::control_plane::link::Link;
 use crate::control_plane::users::{ADMIN, AGENT};
-use crate::control_plane::{ControlPlane, objects};
+use crate::control_plane::{Builder, ControlPlane, objects};
 use crate::emulator::{Emulator, KeyOptions, Options};
 use crate::fixture;
 use crate::process::Folder;
@@ -32,15 +34,36 @@ pub const NETWORK: &str = "5f2b1c3d-9a4e-4b6f-8c7d-0123456789ab";
 /// Long enough for everything that has to happen, short enough to fail.
 pub const SOON: Duration = Duration::from_secs(20);
 
+/// Its nodes.
+pub const NODES: [&str; 3] = ["cp-0", "cp-1", "cp-2"];
+
 /// The shoot.
+///
+/// Most tests need one API server, and Nodes are objects with made-up addresses ([`World::start`]). Failover needs
+/// [`World::three`]: one API server a node, each agent with its own node's as its own, and each with its own way to
+/// etcd.
+///
+/// ```no_run
+/// # async fn failover() -> anyhow::Result<()> {
+/// # use tests::world::{SOON, World};
+/// let mut world = World::three().await?;
+/// let agent = world.agent("cp-0", serde_json::json!({})).await?; // its own API server is cp-0's
+/// world.admin_at("cp-1").await?;                                 // the test's client, elsewhere than where it breaks
+/// world.api_server("cp-0").kill()?;                              // SIGKILL; .restart().await? brings it back
+/// world.api_server("cp-0").process().pause()?;                   // SIGSTOP; .resume()? is SIGCONT
+/// world.link("cp-0").cut();                                      // its way to etcd; .stall(), .heal()
+/// world.control_plane.etcd().pause()?;                           // etcd for all of them; .resume()?
+/// # drop(agent); Ok(()) }
+/// ```
 pub struct World {
-    /// API server and etcd.
+    /// API servers and etcd.
     pub control_plane: ControlPlane,
     /// STACKIT.
     pub emulator: Emulator,
     /// A client that may do everything.
     pub admin: Client,
     folder: Folder,
+    three: bool,
 }
 
 impl World {
@@ -53,7 +76,22 @@ impl World {
 
     /// As [`World::start`], without the exposure.
     pub async fn without_exposure() -> Result<Self> {
-        let world = Self::bare(&["selfhostedshootexposures", "clusters", "infrastructures"]).await?;
+        Self::managed(ControlPlane::builder()).await
+    }
+
+    /// As [`World::start`], with an API server for each node: at the node's own address, a loopback one, and at the port
+    /// of the exposure, as in a real cluster. All of them store in the one etcd member, each over a [`Link`] of its own.
+    pub async fn three() -> Result<Self> {
+        let world = Self::managed(ControlPlane::builder().api_servers(3).links()).await?;
+        world.create_exposure(json!({})).await?;
+        Ok(world)
+    }
+
+    /// As [`World::three`] on a control plane of one's own making; the exposure is the caller's to make. With three API
+    /// servers they are the nodes', with fewer the nodes are made up.
+    pub async fn managed(control_plane: Builder) -> Result<Self> {
+        let kinds = &["selfhostedshootexposures", "clusters", "infrastructures"];
+        let world = Self::bare(control_plane, kinds).await?;
         world.gardener_objects().await?;
         Ok(world)
     }
@@ -61,14 +99,14 @@ impl World {
     /// As [`World::start`] on infrastructure that Gardener does not manage: no `Cluster`, no `Infrastructure`, and not
     /// even their kinds.
     pub async fn unmanaged() -> Result<Self> {
-        let world = Self::bare(&["selfhostedshootexposures"]).await?;
+        let world = Self::bare(ControlPlane::builder(), &["selfhostedshootexposures"]).await?;
         world.create_exposure(json!({})).await?;
         Ok(world)
     }
 
     /// Nodes and these kinds of Gardener's.
-    async fn bare(kinds: &[&str]) -> Result<Self> {
-        let (control_plane, emulator) = tokio::join!(ControlPlane::start(), Emulator::start(Options::default()));
+    async fn bare(control_plane: Builder, kinds: &[&str]) -> Result<Self> {
+        let (control_plane, emulator) = tokio::join!(control_plane.start(), Emulator::start(Options::default()));
         let (control_plane, emulator) = (control_plane?, emulator?);
         let admin = control_plane.client(&ADMIN).await?;
         let folder = Folder::new("world")?;
@@ -83,11 +121,13 @@ impl World {
         for kind in kinds {
             objects::established(&admin, &format!("{kind}.extensions.gardener.cloud")).await?;
         }
-        for (index, name) in ["cp-0", "cp-1", "cp-2"].into_iter().enumerate() {
-            let address = format!("10.0.0.{}", 10 + index);
+        let three = control_plane.api_servers().len() == NODES.len();
+        for (index, name) in NODES.into_iter().enumerate() {
+            let own = control_plane.api_servers().get(index).filter(|_| three);
+            let address = own.map_or_else(|| format!("10.0.0.{}", 10 + index), |own| own.address().ip().to_string());
             fixture::node(name).internal_ip(&address).control_plane().create(&admin).await?;
         }
-        let world = Self { control_plane, emulator, admin, folder };
+        let world = Self { control_plane, emulator, admin, folder, three };
         world.write_key(&world.emulator.service_account_key(&KeyOptions::default())?)?;
         std::fs::write(world.credentials().join("project-id"), world.emulator.project())?;
         Ok(world)
@@ -121,7 +161,7 @@ impl World {
         let mut object = json!({
             "apiVersion": "extensions.gardener.cloud/v1alpha1", "kind": "SelfHostedShootExposure",
             "metadata": {"name": SHOOT, "namespace": "kube-system"},
-            "spec": {"type": "stackit", "port": 443, "endpoints": []},
+            "spec": {"type": "stackit", "port": self.port(), "endpoints": []},
         });
         merge(&mut object, over);
         let object = serde_json::from_value(object)?;
@@ -135,9 +175,39 @@ impl World {
 
     /// As [`World::agent`], with these variables in its environment.
     pub async fn agent_with(&self, name: &str, over: Value, environment: &[(&str, &str)]) -> Result<Agent> {
-        let mut settings = self.settings()?;
+        let mut settings = self.settings_of(name)?;
         merge(&mut settings, over);
         Agent::start_with(name, settings, &self.folder, environment).await
+    }
+
+    /// The API server of a node; the only one, where there are no three.
+    pub fn api_server(&self, node: &str) -> &ApiServer {
+        &self.control_plane.api_servers()[self.index(node)]
+    }
+
+    /// The way of a node's API server to etcd.
+    ///
+    /// # Panics
+    ///
+    /// Where no links were asked for.
+    pub fn link(&self, node: &str) -> &Link {
+        &self.control_plane.links()[self.index(node)]
+    }
+
+    /// Makes the administrator talk to the API server of this node from now on.
+    pub async fn admin_at(&mut self, node: &str) -> Result<()> {
+        self.admin = self.api_server(node).access(&ADMIN).client().await?;
+        Ok(())
+    }
+
+    /// The place of a node's API server among all of them; 0, where there are no three or no such node.
+    fn index(&self, node: &str) -> usize {
+        NODES.iter().position(|name| *name == node).filter(|_| self.three).unwrap_or_default()
+    }
+
+    /// The port of the exposure: that of the API servers where each node has one.
+    pub fn port(&self) -> u16 {
+        if self.three { self.control_plane.api_server().address().port() } else { 443 }
     }
 
     /// A file of this world's own.
@@ -173,8 +243,19 @@ impl World {
 
     /// The settings that fit this world.
     pub fn settings(&self) -> Result<Value> {
+        self.settings_of(NODES[0])
+    }
+
+    /// The settings that fit an agent on this node: its own API server is the node's, where each node has one.
+    pub fn settings_of(&self, node: &str) -> Result<Value> {
+        let kubeconfig = if self.three {
+            let access = self.api_server(node).access(&AGENT);
+            self.control_plane.write_kubeconfig(&format!("agent-{node}"), &access)?
+        } else {
+            self.control_plane.kubeconfig(&AGENT)?
+        };
         Ok(json!({
-            "kubeconfig": self.control_plane.kubeconfig(&AGENT)?,
+            "kubeconfig": kubeconfig,
             "stackit": {
                 "credentialsDirectory": self.credentials(),
                 "loadBalancerEndpoint": self.emulator.url(),

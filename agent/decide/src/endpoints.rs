@@ -193,19 +193,13 @@ pub fn choose(round: &Round<'_>) -> Choice {
                 return choice(kept, frozen.or(Some(Frozen::NoHealthyNodes)), round, Vec::new(), wake);
             }
         } else {
-            leaving.retain(|leaving| !marked.iter().any(|verdict| verdict.uid == leaving.uid));
-            endpoints.extend(marked.into_iter().filter_map(endpoint));
             // Those who come back are the proof that others may go.
-            let back: Vec<&Verdict> = round.verdicts.iter().filter(|verdict| may_return(round, verdict)).collect();
-            let again = removal::decide(round, &members, &back);
-            let going: BTreeSet<&str> = again.leaving.iter().map(|leaving| leaving.target.as_str()).collect();
-            let returned = |name: &str| back.iter().any(|verdict| verdict.node == name);
-            endpoints.retain(|endpoint| {
-                returned(&endpoint.node_name) || !going.contains(names::target(&endpoint.node_name).as_str())
-            });
-            leaving = again.leaving.into_iter().filter(|l| !back.iter().any(|verdict| verdict.uid == l.uid)).collect();
-            frozen = again.frozen;
-            wake = earlier(wake, again.wake);
+            let is_back = |member: &Member<'_>| member.verdict.is_some_and(|v| marked.iter().any(|m| m.uid == v.uid));
+            let others: Vec<Member<'_>> = members.iter().filter(|member| !is_back(member)).copied().collect();
+            let again = removal::decide(round, &others, &marked);
+            endpoints = again.staying.iter().map(Member::endpoint).collect();
+            endpoints.extend(marked.into_iter().filter_map(endpoint));
+            (leaving, frozen, wake) = (again.leaving, again.frozen, earlier(wake, again.wake));
         }
     }
     choice(endpoints, frozen, round, leaving, wake)

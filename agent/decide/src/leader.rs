@@ -54,6 +54,8 @@ pub struct Election {
     held_since: Option<Moment>,
     /// When the next try is due.
     next_try: Moment,
+    /// Tries that may have been stored though their answers were lost: `renewTime`, and when each was sent.
+    tries: Vec<(String, Moment)>,
 }
 
 /// What to do now.
@@ -74,7 +76,15 @@ pub enum Turn {
 impl Election {
     /// A candidate that has read nothing yet.
     pub fn new(identity: String, timings: Timings) -> Self {
-        Self { identity, timings, seen: None, read: false, held_since: None, next_try: Moment::default() }
+        Self {
+            identity,
+            timings,
+            seen: None,
+            read: false,
+            held_since: None,
+            next_try: Moment::default(),
+            tries: Vec::new(),
+        }
     }
 
     /// Takes in the Lease as the watch or an answer shows it; `None`: there is none.
@@ -105,6 +115,13 @@ impl Election {
         if record.as_ref().is_none_or(|record| record.holder != self.identity) {
             self.held_since = None;
         }
+        // Nobody else writes our identity: a Lease that shows one of our tries is a renewal, whoever shows it.
+        let proven = record.as_ref().filter(|record| record.holder == self.identity).and_then(|record| {
+            self.tries.iter().find(|(renewed, _)| *renewed == record.renewed).map(|(_, sent)| *sent)
+        });
+        if let Some(sent) = proven.filter(|sent| *sent + self.timings.renew_deadline > now) {
+            self.held_since = self.held_since.max(Some(sent));
+        }
         self.seen = record.map(|record| (record, since));
         if free {
             self.next_try = now;
@@ -131,6 +148,12 @@ impl Election {
                 if now >= expires { Turn::Take(record.clone()) } else { Turn::Wait(expires) }
             }
         }
+    }
+
+    /// A try is sent now, with this `renewTime`. It may be stored whether its answer comes or not.
+    pub fn tried(&mut self, renewed: String, sent: Moment) {
+        self.tries.retain(|(_, before)| sent.since(*before) < self.timings.renew_deadline);
+        self.tries.push((renewed, sent));
     }
 
     /// A try that was sent at `sent` has stored `record`.
@@ -168,6 +191,11 @@ impl Election {
     /// The Lease as last seen.
     pub fn record(&self) -> Option<&Record> {
         self.seen.as_ref().map(|(record, _)| record)
+    }
+
+    /// Whether the Lease as last seen is held by us.
+    pub fn is_ours(&self) -> bool {
+        self.record().is_some_and(|record| record.holder == self.identity)
     }
 
     /// Whether the Lease has been read.
@@ -299,6 +327,32 @@ mod tests {
         assert_eq!(election.leads_until(), Some(at(10)), "only an answered renewal prolongs leadership");
         election.stored(record("us", "r2", "2"), at(2));
         assert_eq!(election.leads_until(), Some(at(12)));
+    }
+
+    #[test]
+    fn a_try_whose_answer_was_lost_counts_from_when_it_was_sent() {
+        let mut election = candidate();
+        election.stored(record("us", "r1", "1"), at(0));
+        election.tried("r2".to_owned(), at(2));
+        election.failed(at(2), 0.0);
+        election.tried("r3".to_owned(), at(4));
+        // The next server, or the watch, shows the first of the two.
+        election.observe(Some(record("us", "r2", "2")), at(5));
+        assert_eq!(election.leads_until(), Some(at(12)));
+        assert!(election.is_ours());
+    }
+
+    #[test]
+    fn a_try_that_is_stored_after_its_deadline_does_not_lead() {
+        let mut election = candidate();
+        election.observe(Some(record("", "r0", "1")), at(0));
+        election.tried("r1".to_owned(), at(0));
+        election.observe(Some(record("us", "r1", "2")), at(10));
+        assert_eq!(election.leads_until(), None);
+        // Nor one that is stored while another holds it, which only a lie could show.
+        election.tried("r2".to_owned(), at(11));
+        election.observe(Some(record("other", "r2", "3")), at(12));
+        assert_eq!(election.leads_until(), None);
     }
 
     #[test]

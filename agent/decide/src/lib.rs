@@ -47,4 +47,8 @@ pub mod retry;
 
 pub mod leader;
 
+pub mod route;
+
+pub mod seen;
+
 pub use moment::Moment;

@@ -34,7 +34,6 @@ pub struct ApiServer {
 /// What all API servers of a control plane share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) etcd: String,
     pub(crate) flags: Vec<String>,
     ca: PathBuf,
     tokens: PathBuf,
@@ -45,7 +44,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Writes the files that all of them read into `folder`.
-    pub(crate) fn write(folder: &Path, authority: &Authority, etcd: String, flags: Vec<String>) -> Result<Self> {
+    pub(crate) fn write(folder: &Path, authority: &Authority, flags: Vec<String>) -> Result<Self> {
         let file = |name: &str, content: String| {
             let path = folder.join(name);
             fs::write(&path, content).with_context(|| format!("writing {}", path.display()))?;
@@ -53,7 +52,6 @@ impl Shared {
         };
         let (private, public) = signing_keys()?;
         Ok(Self {
-            etcd,
             flags,
             ca: file("ca.crt", authority.pem())?,
             tokens: file("tokens.csv", token_file())?,
@@ -80,6 +78,7 @@ impl ApiServer {
         folder: &Path,
         name: &str,
         address: SocketAddr,
+        etcd: &str,
         authority: &Authority,
         shared: &Shared,
     ) -> Result<Self> {
@@ -93,7 +92,7 @@ impl ApiServer {
             // Not looked up, so that a machine without a network will do.
             .arg(format!("--advertise-address={}", Ipv4Addr::new(10, 96, 0, 1)))
             .arg("--endpoint-reconciler-type=none")
-            .arg(format!("--etcd-servers={}", shared.etcd))
+            .arg(format!("--etcd-servers={etcd}"))
             .arg(format!("--tls-cert-file={}", certificate.display()))
             .arg(format!("--tls-private-key-file={}", key.display()))
             .arg(format!("--client-ca-file={}", shared.ca.display()))

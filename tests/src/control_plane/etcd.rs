@@ -1,6 +1,6 @@
 //! etcd: where the API servers keep everything.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -24,6 +24,7 @@ pub struct Etcd {
 #[derive(Debug)]
 pub struct Member {
     process: Process,
+    address: SocketAddr,
     url: String,
 }
 
@@ -52,7 +53,11 @@ impl Etcd {
                 // The data lives as long as the test does; a disk that is slow to sync would slow every test.
                 .arg("--unsafe-no-fsync");
             let log = folder.join(format!("{name}.log"));
-            members.push(Member { process: Process::start(name, command, log)?, url });
+            members.push(Member {
+                process: Process::start(name, command, log)?,
+                address: SocketAddr::from((*address, clients)),
+                url,
+            });
         }
         let etcd = Self { members };
         for member in &etcd.members {
@@ -91,6 +96,11 @@ impl Member {
     /// Where clients reach it.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The same without a scheme.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Waits until it is up and sees a leader.

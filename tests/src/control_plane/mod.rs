@@ -6,6 +6,7 @@
 //! certificates  the authority, what the servers show, what changes in a CA rotation
 //! users         one per role, with a token, a kubeconfig and a client
 //! etcd          the members
+//! link          the way from one API server to etcd, which can be cut
 //! apiserver     the servers: ready, stopped, killed, started again
 //! objects       whatever is written in YAML, applied
 //! ```
@@ -18,10 +19,11 @@ pub mod apiserver;
 pub mod binaries;
 pub mod certificates;
 pub mod etcd;
+pub mod link;
 pub mod objects;
 pub mod users;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -38,6 +40,7 @@ use self::apiserver::{ApiServer, Shared};
 use self::binaries::Binary;
 use self::certificates::{Authority, replace};
 use self::etcd::Etcd;
+use self::link::Link;
 use self::users::{ADMIN, Access, CONTROLLER_MANAGER, User};
 use crate::process::{Folder, Process};
 use crate::wait::until;
@@ -54,6 +57,7 @@ const ATTEMPTS: u32 = 3;
 pub struct ControlPlane {
     // In the order in which they go: first who uses, then what is used.
     api_servers: Vec<ApiServer>,
+    links: Vec<Link>,
     etcd: Etcd,
     authority: Authority,
     shared: Shared,
@@ -66,6 +70,7 @@ pub struct ControlPlane {
 pub struct Builder {
     api_servers: u8,
     etcd_members: u8,
+    links: bool,
     flags: Vec<String>,
 }
 
@@ -81,6 +86,14 @@ impl Builder {
     #[must_use]
     pub fn etcd_members(mut self, count: u8) -> Self {
         self.etcd_members = count;
+        self
+    }
+
+    /// Each API server reaches etcd over a [`Link`] of its own, which can be cut, and knows one member only: the first
+    /// API server the first, and so on, beginning again when there are fewer members.
+    #[must_use]
+    pub fn links(mut self) -> Self {
+        self.links = true;
         self
     }
 
@@ -114,7 +127,7 @@ impl ControlPlane {
 
     /// One to say more about.
     pub fn builder() -> Builder {
-        Builder { api_servers: 1, etcd_members: 1, flags: Vec::new() }
+        Builder { api_servers: 1, etcd_members: 1, links: false, flags: Vec::new() }
     }
 
     /// One for all tests of this process that ask for it, started by the first.
@@ -139,19 +152,21 @@ impl ControlPlane {
             |first: u8, count: u8| (first..first + count).map(|last| block.address(last)).collect::<Vec<_>>();
         let etcd = Etcd::start(folder.path(), &addresses(ETCD_MEMBERS, wanted.etcd_members)).await?;
         let authority = Authority::new("kubernetes")?;
-        let shared = Shared::write(folder.path(), &authority, etcd.urls(), wanted.flags.clone())?;
+        let shared = Shared::write(folder.path(), &authority, wanted.flags.clone())?;
 
         let addresses = addresses(API_SERVERS, wanted.api_servers);
+        let links = if wanted.links { links(&addresses, &etcd)? } else { Vec::new() };
         let port = free_port(&addresses)?;
         let starts = addresses.iter().enumerate().map(async |(index, address)| {
             let address = SocketAddr::from((*address, port));
             let name = format!("kube-apiserver-{index}");
-            ApiServer::start(folder.path(), &name, address, &authority, &shared).await
+            let etcd = links.get(index).map_or_else(|| etcd.urls(), Link::url);
+            ApiServer::start(folder.path(), &name, address, &etcd, &authority, &shared).await
         });
         let api_servers = try_join_all(starts).await?;
         try_join_all(api_servers.iter().map(ApiServer::ready)).await?;
 
-        let control_plane = Self { api_servers, etcd, authority, shared, folder, _block: block };
+        let control_plane = Self { api_servers, links, etcd, authority, shared, folder, _block: block };
         control_plane.namespaces().await?;
         Ok(control_plane)
     }
@@ -185,6 +200,11 @@ impl ControlPlane {
     /// The first API server.
     pub fn api_server(&self) -> &ApiServer {
         &self.api_servers[0]
+    }
+
+    /// The ways from the API servers to etcd, in their order; none unless asked for with [`Builder::links`].
+    pub fn links(&self) -> &[Link] {
+        &self.links
     }
 
     /// Who signed the certificates of the API servers.
@@ -247,6 +267,12 @@ impl ControlPlane {
             .arg(format!("--service-account-private-key-file={}", self.shared.service_accounts().display()));
         Process::start("kube-controller-manager", command, self.folder.join("kube-controller-manager.log"))
     }
+}
+
+/// A link for the API server at each address.
+fn links(addresses: &[Ipv4Addr], etcd: &Etcd) -> Result<Vec<Link>> {
+    let members = etcd.members().iter().cycle();
+    addresses.iter().zip(members).map(|(address, member)| Link::start(*address, member.address())).collect()
 }
 
 /// The tests use ring wherever they speak TLS, as the agent does.

@@ -17,6 +17,7 @@ mod endpoints;
 mod exposure;
 mod faults;
 mod foreign;
+mod fallback;
 mod hands_off;
 mod neighbours;
 mod operator;
