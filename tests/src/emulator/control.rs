@@ -70,6 +70,11 @@ fn route(emulator: &Handle, arrival: &Arrival) -> Reply {
             Ok(done())
         }
         ("DELETE", ["addresses", address]) => Ok(found(emulator.remove_address(address.parse()?))),
+        ("GET", ["data-plane"]) => shown(&emulator.data_plane()),
+        ("POST", ["balancers", name, "failover"]) => {
+            let milliseconds = body::<Value>(arrival)?["milliseconds"].as_u64().unwrap_or(0);
+            Ok(found(emulator.failover(name, std::time::Duration::from_millis(milliseconds))))
+        }
         ("POST", ["advance"]) => {
             let milliseconds = body::<Value>(arrival)?["milliseconds"].as_u64().unwrap_or(0);
             emulator.advance(std::time::Duration::from_millis(milliseconds));
