@@ -26,7 +26,7 @@
 //! | `PATCH`, `DELETE /_emulator/balancers/NAME` | another client edits (merge patch) or deletes it |
 //! | `GET /_emulator/addresses`, `POST`, `DELETE /_emulator/addresses/IP` | the public addresses |
 //! | `POST /_emulator/advance` | lets `{"milliseconds": N}` pass at once; the data plane has its own time |
-//! | `GET /_emulator/data-plane` | connections and bytes, balancer by balancer, target by target |
+//! | `GET /_emulator/state`, `GET /` | all there is, with connections and bytes target by target; a page of it for people |
 //! | `POST /_emulator/balancers/NAME/failover` | the other machine takes over after `{"milliseconds": N}` of darkness |
 //!
 //! What the data plane does wrong is the switch `data_plane`, a [`Disturbance`].
@@ -59,6 +59,7 @@ mod key;
 mod line;
 mod listener;
 mod observe;
+mod page;
 mod pool;
 mod profile;
 mod quota;
@@ -87,7 +88,9 @@ use tokio::task::JoinSet;
 
 pub use action::Action;
 pub use address::Address;
-pub use data_plane::{BalancerReport, DataPlane, Disturbance, ListenerReport, RefusedSources, TargetReport};
+pub use data_plane::{
+    BalancerReport, DataPlane, Disturbance, ListenerReport, RefusedSources, TargetReport, raise_file_limit,
+};
 pub use fault::Fault;
 pub use federation::{Assertion, Federation};
 pub use handle::Handle;

@@ -29,7 +29,7 @@ use super::line::Line;
 use super::state::{PlaceKey, State};
 use super::switches::Connections;
 use super::wire::{Null, merge};
-use super::{control, controller, write};
+use super::{control, controller, page, write};
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -178,6 +178,9 @@ async fn serve(handle: Handle, request: Request<Incoming>, cut: Arc<AtomicBool>)
     let arrival = arrival(request).await?;
     if arrival.path.starts_with(control::PREFIX) {
         return respond(&arrival, control::handle(&handle, &arrival), Pace::Whole);
+    }
+    if arrival.path == "/" && arrival.method == "GET" {
+        return respond(&arrival, page::page(&handle), Pace::Whole);
     }
     let shared = handle.shared();
     let (sequence, actions) = shared.change(|state| {

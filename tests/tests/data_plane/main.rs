@@ -9,3 +9,6 @@ mod client;
 mod rig;
 
 mod balancing;
+mod connection;
+mod control;
+mod disturbances;

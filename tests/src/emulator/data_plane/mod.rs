@@ -24,6 +24,7 @@ mod disturbance;
 mod forward;
 mod front;
 mod health;
+mod limit;
 mod network;
 mod pipe;
 mod plane;
@@ -40,6 +41,7 @@ use std::net::IpAddr;
 use ipnet::Ipv4Net;
 
 pub use disturbance::{Disturbance, RefusedSources};
+pub use limit::raise_file_limit;
 pub use report::{BalancerReport, ListenerReport, TargetReport};
 
 pub(crate) use plane::Plane;

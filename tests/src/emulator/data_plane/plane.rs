@@ -12,6 +12,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::DataPlane;
 use super::disturbance::Disturbance;
 use super::front::Front;
+use super::limit::raise_file_limit;
 use super::network::Network;
 use super::pipe::Pipes;
 use super::report::BalancerReport;
@@ -81,6 +82,8 @@ impl Plane {
             "the time scale {} is not a positive number",
             options.time_scale
         );
+        // Where it cannot be raised, fewer connections fit.
+        raise_file_limit();
         let network = Network::new(&options)?;
         let kit = Kit {
             options,
