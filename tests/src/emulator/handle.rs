@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use ipnet::Ipv4Net;
 use serde_json::Value;
 
@@ -154,6 +154,15 @@ impl Handle {
     /// All balancers of the home project and region by name, as LIST would show them.
     pub fn balancers(&self) -> Vec<Value> {
         self.shared.look(|state| state.shown(&self.shared.home).into_values().collect())
+    }
+
+    /// Another client creates a balancer; the body is that of a POST. Gives back what it would be answered.
+    ///
+    /// # Errors
+    /// When the POST would be refused.
+    pub fn create(&self, body: &Value) -> anyhow::Result<Value> {
+        let answer = self.shared.change(|state| write::create(state, &self.shared.home, &body.to_string()));
+        answer.map_err(|refused| anyhow!("{} {}", refused.status, refused.body))
     }
 
     /// F6, F22: another client changes a balancer, which gets a new version and is pending again. The change sees it as GET
