@@ -256,6 +256,8 @@ impl World {
         };
         Ok(json!({
             "kubeconfig": kubeconfig,
+            // Nodes that are made up have no API server to ask.
+            "health": {"probe": {"enabled": self.three}},
             "stackit": {
                 "credentialsDirectory": self.credentials(),
                 "loadBalancerEndpoint": self.emulator.url(),

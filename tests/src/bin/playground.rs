@@ -120,6 +120,7 @@ impl Stage {
         let settings = json!({
             "nodes": {"source": "File", "file": nodes},
             "exposure": {"name": "playground"},
+            "health": {"probe": {"enabled": false}},
             "server": {"bindAddress": "127.0.0.1:0"},
             "stackit": {
                 "credentialsDirectory": credentials, "loadBalancerEndpoint": emulator.url(),

@@ -1,19 +1,25 @@
 //! The STACKIT emulator as a program of its own: for demos, and for tests of other processes.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
-use tests::emulator::{Emulator, KeyOptions, Options, Profile, Tls};
+use decide::settings::duration;
+use ipnet::Ipv4Net;
+use tests::emulator::{DataPlane, Delays, Emulator, KeyOptions, Options, Profile, Switches, Tls};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// A double of the STACKIT network-load-balancer API (control plane only) and of its token endpoints.
+/// A double of the STACKIT network-load-balancer API and of its token endpoints; with --data-plane its balancers carry bytes,
+/// too.
 ///
-/// Prints one line, `ready url=URL`, once it can be used. Faults, switches and the journal are under URL/_emulator/.
+/// Prints one line once it can be used: `ready url=URL`, with a data plane `ready url=URL address-pool=CIDR`. URL/ is a page
+/// of its state; faults, switches and the journal are under URL/_emulator/.
 #[derive(Parser)]
 #[command(name = "stackit-emulator")]
 struct Arguments {
@@ -38,12 +44,73 @@ struct Arguments {
     /// The region
     #[arg(long, default_value_t = Options::default().region)]
     region: String,
-    /// How fast the cloud is: instant, test or realistic
-    #[arg(long, default_value = "test")]
+    /// How fast the cloud is: instant; fast (50 ms a step); realistic (90 s to create, 10 s to write, 30 s to delete)
+    #[arg(long, default_value = "fast")]
     profile: Profile,
+    /// How long creating takes, in place of the profile's time: 500ms, 90s, 2m
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    create_time: Option<Duration>,
+    /// How long a write takes, in place of the profile's time
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    update_time: Option<Duration>,
+    /// How long deleting takes, in place of the profile's time
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    delete_time: Option<Duration>,
+    /// Refuse what the real cloud is only believed to accept: unknown fields, a reused `jti`
+    #[arg(long)]
+    strict: bool,
     /// Write every request and its answer to this file, as JSON lines
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
+    /// Let balancers listen on loopback and carry bytes to their targets
+    #[arg(long)]
+    data_plane: bool,
+    /// Where external addresses come from, within 127.0.0.0/8 [default: a free /24 of 127.100.0.0/16]
+    #[arg(long, value_name = "CIDR", requires = "data_plane")]
+    address_pool: Option<Ipv4Net>,
+    /// Added to each listener's port, where ports below 1024 are not allowed
+    #[arg(long, value_name = "PORTS", default_value_t = 0, requires = "data_plane")]
+    port_offset: u16,
+    /// A cloud address and the loopback address that stands for it, e.g. 192.168.0.10=127.0.1.10; 10.x.y.z is 127.x.y.z
+    /// without being told
+    #[arg(long, value_name = "CLOUD=LOCAL", value_parser = mapping, requires = "data_plane")]
+    map: Vec<(IpAddr, IpAddr)>,
+    /// How many times faster health checks, idle and connect timeouts run
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, requires = "data_plane")]
+    time_scale: f64,
+    /// Connections at once, in place of what the plan allows
+    #[arg(long, value_name = "COUNT", requires = "data_plane")]
+    max_connections: Option<usize>,
+}
+
+impl Arguments {
+    fn data_plane(&self) -> Option<DataPlane> {
+        self.data_plane.then(|| DataPlane {
+            address_pool: self.address_pool,
+            port_offset: self.port_offset,
+            address_map: self.map.iter().copied().collect(),
+            time_scale: self.time_scale,
+            max_connections: self.max_connections,
+        })
+    }
+
+    fn delays(&self) -> Delays {
+        let profile = self.profile.delays();
+        Delays {
+            create: self.create_time.unwrap_or(profile.create),
+            update: self.update_time.unwrap_or(profile.update),
+            delete: self.delete_time.unwrap_or(profile.delete),
+        }
+    }
+
+    fn switches(&self) -> Switches {
+        Switches { reject_unknown_fields: self.strict, reject_reused_jti: self.strict, ..Switches::default() }
+    }
+}
+
+fn mapping(text: &str) -> anyhow::Result<(IpAddr, IpAddr)> {
+    let (cloud, local) = text.split_once('=').context("not of the form CLOUD=LOCAL")?;
+    Ok((cloud.parse().context("reading the cloud's address")?, local.parse().context("reading the loopback address")?))
 }
 
 #[tokio::main]
@@ -62,7 +129,10 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     // Before the ready line: whoever reads it may send a signal at once.
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let (data_plane, delays, switches) = (arguments.data_plane(), arguments.delays(), arguments.switches());
     let emulator = Emulator::start(Options {
+        data_plane,
+        switches,
         listen: arguments.listen,
         tls: arguments.tls.then(Tls::default),
         project: arguments.project,
@@ -72,6 +142,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         ..Options::default()
     })
     .await?;
+    emulator.set_delays(delays);
     if let (Some(path), Some(pem)) = (&arguments.write_ca, emulator.authority_pem()) {
         fs::write(path, pem).with_context(|| format!("writing {}", path.display()))?;
     }
@@ -84,10 +155,12 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         fs::write(&path, emulator.project()).with_context(|| format!("writing {}", path.display()))?;
         write_key(&emulator, &directory.join("serviceaccount.json"))?;
     }
+    let mut ready = format!("ready url={}", emulator.url());
+    if arguments.data_plane {
+        write!(ready, " address-pool={}", emulator.address_pool())?;
+    }
     let mut output = std::io::stdout();
-    writeln!(output, "ready url={}", emulator.url())
-        .and_then(|()| output.flush())
-        .context("printing the ready line")?;
+    writeln!(output, "{ready}").and_then(|()| output.flush()).context("printing the ready line")?;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

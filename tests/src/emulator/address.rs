@@ -33,6 +33,10 @@ impl Addresses {
         Self { pool, next: 0, known: BTreeMap::new() }
     }
 
+    pub(crate) fn pool(&self) -> Ipv4Net {
+        self.pool
+    }
+
     /// The next free address of the pool, never the one just released (E84); `None` when there is none (F11).
     pub(crate) fn take(&mut self, project: &str, balancer: &str) -> Option<IpAddr> {
         let hosts = self.pool.hosts().count();

@@ -9,6 +9,7 @@ use super::fault::Fault;
 use super::federation::{Assertion, Federation};
 use super::gateway::Arrival;
 use super::handle::Handle;
+use super::page;
 use super::wire::{Null, merge};
 
 /// Nothing of the real API begins like this. Requests here meet no faults and are not in the journal.
@@ -70,6 +71,11 @@ fn route(emulator: &Handle, arrival: &Arrival) -> Reply {
             Ok(done())
         }
         ("DELETE", ["addresses", address]) => Ok(found(emulator.remove_address(address.parse()?))),
+        ("GET", ["state"]) => shown(&page::state(emulator)),
+        ("POST", ["balancers", name, "failover"]) => {
+            let milliseconds = body::<Value>(arrival)?["milliseconds"].as_u64().unwrap_or(0);
+            Ok(found(emulator.failover(name, std::time::Duration::from_millis(milliseconds))))
+        }
         ("POST", ["advance"]) => {
             let milliseconds = body::<Value>(arrival)?["milliseconds"].as_u64().unwrap_or(0);
             emulator.advance(std::time::Duration::from_millis(milliseconds));

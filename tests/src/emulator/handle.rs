@@ -4,10 +4,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
+use ipnet::Ipv4Net;
 use serde_json::Value;
 
 use super::address::Address;
+use super::data_plane::{BalancerReport, Disturbance, Plane};
 use super::fault::Fault;
 use super::federation::{self, Assertion, Federation};
 use super::key::{self, KeyOptions};
@@ -154,6 +156,15 @@ impl Handle {
         self.shared.look(|state| state.shown(&self.shared.home).into_values().collect())
     }
 
+    /// Another client creates a balancer; the body is that of a POST. Gives back what it would be answered.
+    ///
+    /// # Errors
+    /// When the POST would be refused.
+    pub fn create(&self, body: &Value) -> anyhow::Result<Value> {
+        let answer = self.shared.change(|state| write::create(state, &self.shared.home, &body.to_string()));
+        answer.map_err(|refused| anyhow!("{} {}", refused.status, refused.body))
+    }
+
     /// F6, F22: another client changes a balancer, which gets a new version and is pending again. The change sees it as GET
     /// shows it; what only the server may say stays as it is. Taking `options.ephemeralAddress` away promotes the
     /// address (E70). False if there is no such balancer.
@@ -185,6 +196,34 @@ impl Handle {
     /// F21: an address is deleted whoever uses it. False if there was none.
     pub fn remove_address(&self, address: IpAddr) -> bool {
         self.shared.change(|state| state.addresses.remove(address))
+    }
+
+    /// Where external addresses come from; with a data plane these are addresses of this machine, and nobody else's.
+    pub fn address_pool(&self) -> Ipv4Net {
+        self.shared.look(|state| state.addresses.pool())
+    }
+
+    /// How the balancers' data planes are doing, by project, region and name; empty without a data plane.
+    pub fn data_plane(&self) -> Vec<BalancerReport> {
+        self.shared.plane.as_ref().map(Plane::report).unwrap_or_default()
+    }
+
+    /// How the data plane of a balancer of the home project and region is doing.
+    pub fn traffic(&self, name: &str) -> Option<BalancerReport> {
+        let home = &self.shared.home;
+        let is_it = |it: &BalancerReport| it.name == name && it.project == home.project && it.region == home.region;
+        self.data_plane().into_iter().find(is_it)
+    }
+
+    /// F24 to F26: changes what the data plane does; on return it does so.
+    pub fn disturb(&self, change: impl FnOnce(&mut Disturbance)) {
+        self.set_switches(|switches| change(&mut switches.data_plane));
+    }
+
+    /// F24: the other machine of a balancer takes over. Nothing moves and nothing new is accepted for so long, then all
+    /// open connections are reset. False if there is no such balancer, or no data plane.
+    pub fn failover(&self, name: &str, black_hole: Duration) -> bool {
+        self.shared.plane.as_ref().is_some_and(|plane| plane.failover(&self.shared.home, name, black_hole))
     }
 
     /// All public addresses there are; what stays here after its balancer is a leak (E70).

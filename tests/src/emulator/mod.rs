@@ -1,14 +1,15 @@
 //! The double of the STACKIT network-load-balancer API, version 2, and of the token endpoints in front of it.
 //!
 //! It speaks the real protocol over real TCP, keeps state, is strict, and misbehaves on request. Behaviours carry the numbers
-//! E1 to E89, faults F1 to F27; the tests carry them in their names. What the real cloud leaves open is a field of
+//! E1 to E108, faults F1 to F27; the tests carry them in their names. What the real cloud leaves open is a field of
 //! [`Switches`].
 //!
 //! # Map
 //! A request comes in at `server` (on a `line` that can be reset, perhaps over `tls`), meets its `fault`s, goes through
 //! the `gateway` to the `token` endpoints, to `write`, `read`, `credential` or `quota`, and is written into the `journal`. Bodies
 //! are read by `shape`, judged by `validate`, `listener` and `pool`, and become a `balancer` in the `state`, which the
-//! `controller` moves on. Tests hold a [`Handle`]; other processes use `control`.
+//! `controller` moves on. The `data_plane`, where there is one, follows it. Tests hold a [`Handle`]; other processes use
+//! `control`.
 //!
 //! # Control interface
 //! | request | does |
@@ -24,16 +25,19 @@
 //! | `GET /_emulator/balancers[/NAME]` | the balancers as GET shows them |
 //! | `PATCH`, `DELETE /_emulator/balancers/NAME` | another client edits (merge patch) or deletes it |
 //! | `GET /_emulator/addresses`, `POST`, `DELETE /_emulator/addresses/IP` | the public addresses |
-//! | `POST /_emulator/advance` | lets `{"milliseconds": N}` pass at once |
+//! | `POST /_emulator/advance` | lets `{"milliseconds": N}` pass at once; the data plane has its own time |
+//! | `GET /_emulator/state`, `GET /` | all there is, with connections and bytes target by target; a page of it for people |
+//! | `POST /_emulator/balancers/NAME/failover` | the other machine takes over after `{"milliseconds": N}` of darkness |
+//!
+//! What the data plane does wrong is the switch `data_plane`, a [`Disturbance`].
 //!
 //! ```sh
 //! curl -s $URL/_emulator/faults -d '{"method": "PUT", "times": 1, "action": {"kind": "reset", "committed": true}}'
 //! ```
 //!
 //! # What is not here
-//! The data plane: no listener accepts a connection and no target is ever dialled, so nothing of E90 to E108, F24 to F26, the
-//! `probe` variant of E45 or the cut of E75. HTTP/2, and with it GOAWAY (F20): the real gateway's clients cope with
-//! HTTP/1.1. Wrong answers of DNS: they are made in front of a server.
+//! The `probe` variant of E45. HTTP/2, and with it GOAWAY (F20): the real gateway's clients cope with HTTP/1.1. Wrong answers
+//! of DNS: they are made in front of a server. What the data plane leaves out is said there.
 
 mod action;
 mod address;
@@ -44,6 +48,7 @@ mod clock;
 mod control;
 mod controller;
 mod credential;
+mod data_plane;
 mod fault;
 mod federation;
 mod gateway;
@@ -54,6 +59,7 @@ mod key;
 mod line;
 mod listener;
 mod observe;
+mod page;
 mod pool;
 mod profile;
 mod quota;
@@ -77,10 +83,14 @@ use std::sync::Arc;
 use anyhow::{Context as _, ensure};
 use ipnet::Ipv4Net;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 pub use action::Action;
 pub use address::Address;
+pub use data_plane::{
+    BalancerReport, DataPlane, Disturbance, ListenerReport, RefusedSources, TargetReport, raise_file_limit,
+};
 pub use fault::Fault;
 pub use federation::{Assertion, Federation};
 pub use handle::Handle;
@@ -91,6 +101,7 @@ pub use profile::{Delays, Profile};
 pub use switches::{Connections, EphemeralForm, Switches, TokenForm};
 pub use tls::Tls;
 
+use data_plane::Plane;
 use journal::Journal;
 use server::Shared;
 use state::{PlaceKey, State};
@@ -116,6 +127,8 @@ pub struct Options {
     pub journal: Option<PathBuf>,
     /// The switches at the start.
     pub switches: Switches,
+    /// Whether balancers listen and carry bytes, and how. Ephemeral addresses then come from its pool.
+    pub data_plane: Option<DataPlane>,
 }
 
 impl Default for Options {
@@ -131,6 +144,7 @@ impl Default for Options {
             seed: 0,
             journal: None,
             switches: Switches::default(),
+            data_plane: None,
         }
     }
 }
@@ -148,7 +162,8 @@ impl Emulator {
     /// # Errors
     /// When the address is taken, the journal cannot be written, or the project is not a UUID of version 4.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
-        let Options { listen, tls, project, region, profile, address_pool, seed, journal, mut switches } = options;
+        let Options { listen, tls, project, region, profile, address_pool, seed, journal, mut switches, data_plane } =
+            options;
         ensure!(validate::is_uuid_v4(&project), "the project {project:?} is not a lower-case UUID of version 4");
         ensure!(validate::is_region(&region), "the region {region:?} is not like eu01");
         let file = journal.map(|path| File::create(&path).with_context(|| format!("creating {}", path.display())));
@@ -159,9 +174,12 @@ impl Emulator {
         let (acceptor, authority) = tls.unzip();
 
         switches.projects.insert(project.clone());
+        let changed = watch::Sender::new(0);
+        let plane = data_plane.map(|options| Plane::new(options, changed.clone())).transpose()?;
+        let address_pool = plane.as_ref().map_or(address_pool, Plane::pool);
         let state = State::new(switches, profile.delays(), address_pool, seed, Journal::new(file.transpose()?));
         let home = PlaceKey { project, region };
-        let shared = Arc::new(Shared::new(state, format!("{scheme}://{address}"), home, authority));
+        let shared = Arc::new(Shared::new(state, changed, format!("{scheme}://{address}"), home, authority, plane));
         let mut tasks = JoinSet::new();
         tasks.spawn(server::control_loop(shared.clone()));
         tasks.spawn(server::accept(listener, shared.clone(), acceptor));
@@ -171,6 +189,15 @@ impl Emulator {
     /// A handle that other tasks can own; it does not keep the emulator running.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
+    }
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        // Handles may live on; listeners and connections shall not.
+        if let Some(plane) = &self.shared().plane {
+            plane.end();
+        }
     }
 }
 

@@ -61,9 +61,9 @@ impl std::str::FromStr for Profile {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "instant" => Ok(Self::Instant),
-            "test" => Ok(Self::Test),
+            "test" | "fast" => Ok(Self::Test),
             "realistic" => Ok(Self::Realistic),
-            other => Err(format!("no profile `{other}`: instant, test or realistic")),
+            other => Err(format!("no profile `{other}`: instant, fast (or test) or realistic")),
         }
     }
 }

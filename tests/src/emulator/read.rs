@@ -65,14 +65,25 @@ fn page_start(state: &State, id: &str) -> Result<String, Answer> {
 /// Plans on offer, without authentication (E16).
 pub(crate) fn plans(state: &State, region: &str) -> Reply {
     require(is_region(region), "E16", "region", "is not a region")?;
-    let known =
-        [("p10", "t1.2", 10_000), ("p50", "s1a.4d", 50_000), ("p250", "s1a.8d", 250_000), ("p750", "s1a.16d", 750_000)];
     let plans = state.switches.plans.iter().map(|plan| {
-        let (_, flavor, connections) = known.iter().find(|(id, ..)| id == plan).unwrap_or(&("", "t1.2", 10_000));
+        let (flavor, connections) = (flavor(plan), max_connections(plan));
         let name =
             format!("Essential-Network-Load-Balancer-{}-{}", plan.trim_start_matches('p'), region.to_uppercase());
         json!({"planId": plan, "name": name, "flavorName": flavor, "maxConnections": connections, "region": region,
             "description": format!("Network load balancer {plan}")})
     });
     Ok(json!({"validPlans": plans.collect::<Vec<_>>()}))
+}
+
+/// Id, flavor and connections at once.
+const PLANS: [(&str, &str, usize); 4] =
+    [("p10", "t1.2", 10_000), ("p50", "s1a.4d", 50_000), ("p250", "s1a.8d", 250_000), ("p750", "s1a.16d", 750_000)];
+
+fn flavor(plan: &str) -> &'static str {
+    PLANS.iter().find(|(id, ..)| *id == plan).map_or("t1.2", |(_, flavor, _)| flavor)
+}
+
+/// Connections that a plan allows at once (E107).
+pub(crate) fn max_connections(plan: &str) -> usize {
+    PLANS.iter().find(|(id, ..)| *id == plan).map_or(10_000, |(.., connections)| *connections)
 }

@@ -22,13 +22,14 @@ use tokio_rustls::TlsAcceptor;
 
 use super::action::{Action, words};
 use super::answer::Answer;
+use super::data_plane::Plane;
 use super::gateway::{self, Arrival};
 use super::handle::Handle;
 use super::line::Line;
 use super::state::{PlaceKey, State};
 use super::switches::Connections;
 use super::wire::{Null, merge};
-use super::{control, controller, write};
+use super::{control, controller, page, write};
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -44,11 +45,30 @@ pub(crate) struct Shared {
     pub(crate) home: PlaceKey,
     /// The CA's certificate in PEM.
     pub(crate) authority: Option<String>,
+    /// What carries bytes, if anything does.
+    pub(crate) plane: Option<Plane>,
 }
 
 impl Shared {
-    pub(crate) fn new(state: State, url: String, home: PlaceKey, authority: Option<String>) -> Self {
-        Self { state: Mutex::new(state), changed: watch::Sender::new(0), url, home, authority }
+    /// `changed` is the count that `plane`, too, moves on.
+    pub(crate) fn new(
+        state: State,
+        changed: watch::Sender<u64>,
+        url: String,
+        home: PlaceKey,
+        authority: Option<String>,
+        plane: Option<Plane>,
+    ) -> Self {
+        let shared = Self { state: Mutex::new(state), changed, url, home, authority, plane };
+        shared.observe(&shared.lock());
+        shared
+    }
+
+    /// The data plane follows while the lock is held, so that nobody sees one without the other.
+    fn observe(&self, state: &State) {
+        if let Some(plane) = &self.plane {
+            plane.observe(state);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -61,7 +81,12 @@ impl Shared {
     }
 
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        let result = change(&mut self.lock());
+        let result = {
+            let mut state = self.lock();
+            let result = change(&mut state);
+            self.observe(&state);
+            result
+        };
         self.changed.send_modify(|count| *count = count.wrapping_add(1));
         result
     }
@@ -97,6 +122,7 @@ pub(crate) async fn control_loop(shared: Arc<Shared>) {
             let mut state = shared.lock();
             let before = state.revision();
             let next = controller::step(&mut state);
+            shared.observe(&state);
             (state.revision() != before, next.map(|due| due.saturating_duration_since(state.clock.now())))
         };
         if moved {
@@ -152,6 +178,9 @@ async fn serve(handle: Handle, request: Request<Incoming>, cut: Arc<AtomicBool>)
     let arrival = arrival(request).await?;
     if arrival.path.starts_with(control::PREFIX) {
         return respond(&arrival, control::handle(&handle, &arrival), Pace::Whole);
+    }
+    if arrival.path == "/" && arrival.method == "GET" {
+        return respond(&arrival, page::page(&handle), Pace::Whole);
     }
     let shared = handle.shared();
     let (sequence, actions) = shared.change(|state| {

@@ -7,6 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::data_plane::Disturbance;
+
 /// All switches. Durations are milliseconds on the wire. The numbers are those of the list of behaviours (E) and faults (F).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -112,6 +114,9 @@ pub struct Switches {
     pub numbers_as_strings: bool,
     /// F17: the server reorders, removes duplicates, lower-cases names and writes out defaults.
     pub canonicalise: bool,
+
+    /// E75, E98, E99, E106, F24 to F26: what the data plane does, if there is one.
+    pub data_plane: Disturbance,
 }
 
 /// E68, E69: how a PUT has to say that an ephemeral balancer stays one.
@@ -203,6 +208,7 @@ impl Default for Switches {
             overlay: None,
             numbers_as_strings: false,
             canonicalise: false,
+            data_plane: Disturbance::default(),
         }
     }
 }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use decide::access::Egress;
+use decide::endpoints::Outlook;
 use decide::exposure::{ExposureView, Facts};
-use decide::health::{Verdict, verdict};
+use decide::health::{Judge, Verdict, verdict};
 use decide::leader::older;
 use decide::pass::{Carried, CloudStep, Memory, ObjectStep, Pass, Situation, pass};
 use decide::retry::{FaultKind, Pause};
@@ -203,6 +204,7 @@ impl Stage {
             settings: &self.settings,
             leads_until,
             verdicts: verdicts.as_deref(),
+            outlook: Outlook::default(),
             view: &view,
             has_object: object.is_some(),
             facts: &self.facts,
@@ -304,7 +306,8 @@ impl Stage {
 
     fn verdicts(&self) -> Option<Vec<Verdict>> {
         let all = self.nodes.all.values();
-        self.nodes.listed.then(|| all.map(|node| verdict(node, &self.settings.health)).collect())
+        let judge = Judge { health: &self.settings.health, own_node: "", wall: self.wall() };
+        self.nodes.listed.then(|| all.map(|node| verdict(node, None, judge)).collect())
     }
 
     fn tell_cloud(&mut self, step: &CloudStep, carried: &Carried) {
