@@ -51,7 +51,8 @@ fn newer_evidence_does_not_wait_for_the_backoff_of_older() {
 
 #[test]
 fn a_new_leader_reads_again_after_5_15_and_30_seconds() {
-    let mut memory = Memory::new_leader(at(100));
+    let mut memory = Memory::default();
+    memory.promoted(at(100));
     let resync = Duration::from_secs(60);
     let mut due = Vec::new();
     for now in [100, 105, 115, 130] {
@@ -61,7 +62,7 @@ fn a_new_leader_reads_again_after_5_15_and_30_seconds() {
     assert_eq!(due, [at(105), at(115), at(130), at(190)]);
 }
 
-fn observed(version: &str, status: BalancerStatus) -> Observed {
+pub(in crate::pass) fn observed(version: &str, status: BalancerStatus) -> Observed {
     use crate::desired::{AddressForm, AddressMode, LoadBalancer};
     Observed {
         balancer: LoadBalancer {
@@ -198,7 +199,7 @@ fn a_wish_ends_every_pause_but_those_the_cloud_asked_for() {
         memory.read_failed(fault(kind, false), at(1), 1.0);
         memory.write_failed(fault(kind, false), BTreeSet::new(), at(1), 1.0);
         memory.asked(at(1));
-        assert!(memory.must_read && memory.refresh);
+        assert!(memory.wants_look && memory.refresh);
         for trouble in [memory.read_trouble, memory.write_trouble] {
             assert_eq!(trouble.unwrap().next == at(1), at_once, "{kind:?}");
         }
@@ -247,7 +248,8 @@ fn every_answer_is_learned() {
 
 #[test]
 fn news_are_neither_fences_nor_the_first_conflicts() {
-    let trouble = |kind, attempts| Trouble { fault: fault(kind, false), attempts, next: at(0), targets: [].into() };
+    let trouble =
+        |kind, attempts| Trouble { fault: fault(kind, false), attempts, at: at(0), next: at(0), targets: [].into() };
     assert!(!trouble(FaultKind::Fenced, 9).is_news());
     assert!(trouble(FaultKind::Server, 1).is_news());
     let patience = Fault { retry_after: Some(RESYNC), ..fault(FaultKind::RateLimited, false) };
