@@ -26,6 +26,7 @@ pub mod probing;
 pub mod proof;
 pub mod settings;
 pub mod sources;
+pub mod strains;
 pub mod supervisor;
 pub mod worker;
 
@@ -53,6 +54,7 @@ use leader::{Candidate, Leadership};
 use probing::Probing;
 use settings::{Live, Reloading};
 use sources::Sources;
+use strains::Strains;
 use worker::{Context, Place};
 
 /// Time for the work under way to end on shutdown; every request has a shorter limit of its own.
@@ -91,8 +93,16 @@ pub async fn run(settings: Settings, source: Source, log: LogHandle) -> anyhow::
     let (stop_lease, lease_stopped) = watch::channel(false);
     let (quorum_out, quorum) = watch::channel(None);
     let probing = Probing::start(&live, access.as_ref(), &sources, &metrics, quorum, &mut watches)?;
-    let (leadership, mut election) =
-        elect(&settings, access.as_ref(), &health, &metrics, (quorum_out, Arc::clone(&probing.hurry)), lease_stopped)?;
+    let strains = Strains::default();
+    let (hurry, told) = (Arc::clone(&probing.hurry), strains.clone());
+    let (leadership, mut election) = elect(
+        &settings,
+        access.as_ref(),
+        &health,
+        &metrics,
+        Ties { quorum: quorum_out, hurry, strains: told },
+        lease_stopped,
+    )?;
     let clouds = Arc::new(Clouds::new(Origins {
         live: live.clone(),
         clusters: access.is_some().then(|| sources.clusters.clone()),
@@ -106,7 +116,7 @@ pub async fn run(settings: Settings, source: Source, log: LogHandle) -> anyhow::
     let (stop, stopped) = watch::channel(false);
     let place =
         Place { own_node: node_name(&settings), election: settings.leader_election.enabled && access.is_some() };
-    let context = Context { live, settings, sources, probing, place, leadership, clouds, metrics, announcer };
+    let context = Context { live, settings, sources, probing, place, leadership, strains, clouds, metrics, announcer };
     dns::start(&context, access.as_ref(), &mut watches)?;
     let mut work = tokio::spawn(supervisor::run(context, health.clone(), stopped));
     info!(version = VERSION, "running");
@@ -211,13 +221,20 @@ fn standalone(settings: &Settings) -> Result<(), Unusable> {
     Err(Unusable(format!("without a Kubernetes API these must be set: {}", missing.join(", "))))
 }
 
+/// What the election tells the workers, and is told by them, beside who leads.
+struct Ties {
+    quorum: watch::Sender<Option<Quorum>>,
+    hurry: Arc<Notify>,
+    strains: Strains,
+}
+
 /// The election, or leadership without end where it is off.
 fn elect(
     settings: &Settings,
     access: Option<&Access>,
     health: &Health,
     metrics: &Metrics,
-    (quorum, hurry): (watch::Sender<Option<Quorum>>, Arc<Notify>),
+    ties: Ties,
     stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<(watch::Receiver<Leadership>, JoinHandle<()>)> {
     let wish = &settings.leader_election;
@@ -241,8 +258,9 @@ fn elect(
         check: health.gate("election", "the Lease has not been read yet"),
         progress: health.progress("election", ELECTION_STUCK),
         metrics: metrics.clone(),
-        quorum,
-        hurry,
+        quorum: ties.quorum,
+        hurry: ties.hurry,
+        strains: ties.strains,
     };
     Ok((leadership, tokio::spawn(leader::run(candidate, tell, stopped))))
 }
