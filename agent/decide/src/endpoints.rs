@@ -262,8 +262,11 @@ fn entering<'a>(round: &Round<'a>, members: &[Member<'_>], wake: &mut Option<Mom
     entering
 }
 
-/// Whether a node has shown enough to enter.
+/// Whether a node has shown enough to enter, or somebody answers for it.
 fn is_proven(round: &Round<'_>, verdict: &Verdict) -> bool {
+    if verdict.vouched_for {
+        return true;
+    }
     match round.outlook.sight {
         Sight::Blind => true,
         Sight::Starting => false,
@@ -281,7 +284,7 @@ fn is_settling(round: &Round<'_>, verdict: &Verdict) -> bool {
     let candidate = verdict.ip.is_some() && class(round, verdict) == Class::Healthy;
     match round.outlook.sight {
         Sight::Blind => false,
-        Sight::Starting => true,
+        Sight::Starting => !verdict.vouched_for,
         Sight::Seeing => candidate && !is_proven(round, verdict),
     }
 }

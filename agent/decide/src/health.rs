@@ -4,6 +4,7 @@
 //! |---|---|
 //! | no usable InternalIP | `no_address` |
 //! | marks: deletion, `Terminating`, in-place update, cluster-autoscaler, out-of-service, exclude label, drain | `maintenance` |
+//! | an operator has named it as an endpoint (`bootstrap --endpoint`) | `healthy` |
 //! | `Ready` missing or `False`; a pressure condition | `not_ready`, `pressure` |
 //! | probes: refused, shutdown, red, etcd-cut | of the same names |
 //! | silent, and it has answered this agent before | `silent` |
@@ -62,6 +63,8 @@ pub struct Verdict {
     pub serves: bool,
     /// Its condition `Ready` is `Unknown`: nobody writes that without a quorum.
     pub ready_unknown: bool,
+    /// An operator has named it as an endpoint: it needs no proof to enter.
+    pub vouched_for: bool,
     /// The agent that judges runs on it.
     pub own: bool,
     /// The probes; as if never asked, where there are none.
@@ -105,7 +108,9 @@ pub enum Class {
 /// Source: Gardener's `CheckNode` for the conditions, Gardener contract section 4 for the marks.
 pub fn verdict(node: &NodeView, probe: Option<&Reading>, judge: Judge<'_>) -> Verdict {
     let ip = node.internal_ip();
-    let conditions = if judge.health.conditions { conditions(node) } else { Conditions::Fine };
+    let judged = judge.health.conditions && !node.vouched_for;
+    let conditions = if judged { conditions(node) } else { Conditions::Fine };
+    let probe = probe.filter(|_| !node.vouched_for);
     let (unhealthy, ready_unknown) = match conditions {
         Conditions::Fine => (None, false),
         Conditions::Unknown(class) => (Some(class), true),
@@ -130,6 +135,7 @@ pub fn verdict(node: &NodeView, probe: Option<&Reading>, judge: Judge<'_>) -> Ve
         by_probe,
         serves: unhealthy.is_none(),
         ready_unknown,
+        vouched_for: node.vouched_for,
         own: node.name == judge.own_node,
         probe: probe.cloned().unwrap_or_default(),
     }

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use crate::conditions;
 use crate::desired::{self, Identity, LoadBalancer, Observed};
-use crate::endpoints::{self, Choice, Endpoint, LastGood, Outlook, Round};
+use crate::endpoints::{self, Choice, Endpoint, LastGood, Outlook, Round, Sight};
 use crate::exposure::{self, ExposureView, Facts, Operation, SpecEndpoint};
 use crate::foreign;
 use crate::health::Verdict;
@@ -405,10 +405,12 @@ fn conditions(situation: &Situation<'_>, pass: &Pass, outcome: &Outcome) -> Opti
     let Situation { view, memory, .. } = *situation;
     let known = !matches!(memory.balancer, Balancer::Unread);
     let contested = memory.foreign.contested(situation.now);
-    let findings = [
-        conditions::load_balancer_ready(outcome, known, memory.observed(), view.paused, &contested),
-        conditions::endpoints_healthy(&pass.choice, situation.verdicts),
-    ];
+    let mut findings =
+        vec![conditions::load_balancer_ready(outcome, known, memory.observed(), view.paused, &contested)];
+    // Before the first answers could have come what was said last is better.
+    if situation.outlook.sight != Sight::Starting {
+        findings.push(conditions::endpoints_healthy(&pass.choice, situation.verdicts));
+    }
     conditions::merged(&view.status.conditions, &findings, situation.wall)
 }
 
@@ -504,6 +506,14 @@ fn known_addresses(situation: &Situation<'_>, choice: &Choice) -> BTreeSet<IpAdd
 
 fn wake(pass: &mut Pass, at: Moment) {
     pass.wake = Some(pass.wake.map_or(at, |earlier| earlier.min(at)));
+}
+
+impl Pass {
+    /// Whether nothing is to be written any more.
+    pub fn is_settled(&self) -> bool {
+        let reads = self.cloud.as_ref().is_none_or(|step| matches!(step, CloudStep::Read(_)));
+        reads && self.object.is_none() && self.report.is_none() && matches!(self.outcome, Some(Outcome::Done(_)))
+    }
 }
 
 impl Memory {

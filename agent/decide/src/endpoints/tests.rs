@@ -63,6 +63,18 @@ fn nothing_healthy_and_nothing_known_takes_nodes_that_are_not_drained() {
 }
 
 #[test]
+fn a_node_that_somebody_answers_for_enters_without_evidence_and_nobody_waits_for_it() {
+    let vouched_for = |node, last| Verdict { vouched_for: true, ..verdict(node, last, Class::Healthy) };
+    let (pool, health, now) = (Pool::default(), Health::default(), Moment(Duration::from_secs(1000)));
+    for sight in [Sight::Blind, Sight::Starting, Sight::Seeing] {
+        let outlook = Outlook { sight, ..Outlook::default() };
+        let (verdicts, last_good) = ([vouched_for("a", 1), vouched_for("b", 2)], LastGood::default());
+        let round = Round { verdicts: &verdicts, last_good: &last_good, pool: &pool, now, health: &health, outlook };
+        assert_eq!(names_of(&super::choose(&round)), ["a", "b"], "{sight:?}");
+    }
+}
+
+#[test]
 fn an_empty_list_keeps_the_pool_as_it_is() {
     let choice = choose(&[], &last_good(&[("a", 1), ("b", 2)]));
     assert_eq!(names_of(&choice), ["a", "b"]);
