@@ -262,17 +262,14 @@ fn entering<'a>(round: &Round<'a>, members: &[Member<'_>], wake: &mut Option<Mom
     entering
 }
 
-/// Whether a node has shown enough to enter, or somebody answers for it.
+/// Whether a node has shown enough to enter.
 fn is_proven(round: &Round<'_>, verdict: &Verdict) -> bool {
-    if verdict.vouched_for {
-        return true;
-    }
     match round.outlook.sight {
         Sight::Blind => true,
         Sight::Starting => false,
         Sight::Seeing => match verdict.probe.class {
             ProbeClass::Green => verdict.probe.fresh_greens >= round.health.probe.success_threshold,
-            // A word that says nothing about the node: its conditions decide.
+            // A word that says nothing about the node (an operator's is one): its conditions decide.
             ProbeClass::Unknown => verdict.probe.heard,
             _ => false,
         },
@@ -284,7 +281,7 @@ fn is_settling(round: &Round<'_>, verdict: &Verdict) -> bool {
     let candidate = verdict.ip.is_some() && class(round, verdict) == Class::Healthy;
     match round.outlook.sight {
         Sight::Blind => false,
-        Sight::Starting => !verdict.vouched_for,
+        Sight::Starting => true,
         Sight::Seeing => candidate && !is_proven(round, verdict),
     }
 }

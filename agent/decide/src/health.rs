@@ -63,8 +63,6 @@ pub struct Verdict {
     pub serves: bool,
     /// Its condition `Ready` is `Unknown`: nobody writes that without a quorum.
     pub ready_unknown: bool,
-    /// An operator has named it as an endpoint: it needs no proof to enter.
-    pub vouched_for: bool,
     /// The agent that judges runs on it.
     pub own: bool,
     /// The probes; as if never asked, where there are none.
@@ -110,7 +108,9 @@ pub fn verdict(node: &NodeView, probe: Option<&Reading>, judge: Judge<'_>) -> Ve
     let ip = node.internal_ip();
     let judged = judge.health.conditions && !node.vouched_for;
     let conditions = if judged { conditions(node) } else { Conditions::Fine };
-    let probe = probe.filter(|_| !node.vouched_for);
+    // As good as an answer that says nothing of the node.
+    let word = Reading { heard: true, ..Reading::default() };
+    let probe = if node.vouched_for { Some(&word) } else { probe };
     let (unhealthy, ready_unknown) = match conditions {
         Conditions::Fine => (None, false),
         Conditions::Unknown(class) => (Some(class), true),
@@ -135,7 +135,6 @@ pub fn verdict(node: &NodeView, probe: Option<&Reading>, judge: Judge<'_>) -> Ve
         by_probe,
         serves: unhealthy.is_none(),
         ready_unknown,
-        vouched_for: node.vouched_for,
         own: node.name == judge.own_node,
         probe: probe.cloned().unwrap_or_default(),
     }
@@ -143,6 +142,7 @@ pub fn verdict(node: &NodeView, probe: Option<&Reading>, judge: Judge<'_>) -> Ve
 
 impl Verdict {
     /// The same node after it has vanished from the list.
+    #[must_use]
     pub fn absent(self) -> Self {
         Self { class: Class::Absent, ..self }
     }

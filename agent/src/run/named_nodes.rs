@@ -28,7 +28,8 @@ pub(super) async fn join(
         }
         out.send_replace(Watched { items: Arc::new(items), ..seen });
         tokio::select! {
-            change = listed.changed() => if change.is_err() { return },
+            Ok(()) = listed.changed() => {}
+            // Also where nobody lists any: the end of that task is noticed elsewhere.
             () = out.closed() => return,
         }
     }

@@ -63,7 +63,7 @@ impl Sources {
             }
             // Before there is a Kubernetes the ones that are named are all.
             (NodeSource::Kubernetes, None) => {
-                drop(nodes_out.send_replace(Watched { listed: true, ..Watched::default() }))
+                drop(nodes_out.send_replace(Watched { listed: true, ..Watched::default() }));
             }
             (NodeSource::File, _) => {
                 tasks.spawn(node_list::follow(PathBuf::from(&settings.nodes.file), selector, nodes_out));

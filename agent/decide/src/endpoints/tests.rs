@@ -63,12 +63,24 @@ fn nothing_healthy_and_nothing_known_takes_nodes_that_are_not_drained() {
 }
 
 #[test]
-fn a_node_that_somebody_answers_for_enters_without_evidence_and_nobody_waits_for_it() {
-    let vouched_for = |node, last| Verdict { vouched_for: true, ..verdict(node, last, Class::Healthy) };
+fn a_node_that_somebody_answers_for_enters_without_evidence() {
     let (pool, health, now) = (Pool::default(), Health::default(), Moment(Duration::from_secs(1000)));
-    for sight in [Sight::Blind, Sight::Starting, Sight::Seeing] {
+    let named = |name: &str, last: u8| {
+        let addresses = vec![internal(IpAddr::from([10, 0, 0, last]))];
+        let node = crate::health::NodeView {
+            name: name.to_owned(),
+            addresses,
+            vouched_for: true,
+            ..crate::health::NodeView::default()
+        };
+        crate::health::verdict(&node, None, crate::health::Judge { health: &health, own_node: "", wall: 0 })
+    };
+    let (verdicts, last_good) = ([named("a", 1), named("b", 2)], LastGood::default());
+    // Nobody has answered and nobody has to be waited for; or somebody else answers well.
+    let readings = || verdicts.iter().map(|verdict| &verdict.probe);
+    assert_eq!(Sight::judge(Some(now), false, readings(), now, &health), Sight::Blind);
+    for sight in [Sight::Blind, Sight::Seeing] {
         let outlook = Outlook { sight, ..Outlook::default() };
-        let (verdicts, last_good) = ([vouched_for("a", 1), vouched_for("b", 2)], LastGood::default());
         let round = Round { verdicts: &verdicts, last_good: &last_good, pool: &pool, now, health: &health, outlook };
         assert_eq!(names_of(&super::choose(&round)), ["a", "b"], "{sight:?}");
     }

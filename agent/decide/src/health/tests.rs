@@ -55,7 +55,7 @@ fn whom_somebody_answers_for_needs_no_condition_and_no_answer_and_obeys_marks() 
     let health = Health::default();
     let judge = Judge { health: &health, own_node: "", wall: 0 };
     let verdict = super::verdict(&node, Some(&silent), judge);
-    assert_eq!((verdict.class, verdict.serves, verdict.vouched_for), (Class::Healthy, true, true));
+    assert_eq!((verdict.class, verdict.serves, verdict.probe.heard), (Class::Healthy, true, true));
     node.deleting = true;
     assert_eq!(judged(&node, &health).class, Class::Maintenance(Mark::Deletion));
 }
