@@ -170,6 +170,11 @@ impl Clouds {
         self.state().known.as_ref().is_ok_and(|known| known.tokens.is_usable())
     }
 
+    /// Whether the credentials were looked at, with or without success.
+    pub fn have_looked(&self) -> bool {
+        self.state().fingerprint.is_some()
+    }
+
     /// The credentials' project, or why it is not known.
     pub fn project_id(&self) -> Result<String, String> {
         match &self.state().known {

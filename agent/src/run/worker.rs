@@ -6,13 +6,14 @@
 mod lanes;
 mod notes;
 mod sight;
+mod witness;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use decide::Moment;
 use decide::endpoints::{LastGood, Round, choose};
-use decide::exposure::{ExposureView, Facts};
+use decide::exposure::{ExposureView, Facts, is_ours};
 use decide::health::Roster;
 use decide::leader::{Strain, older};
 use decide::pass::{CloudStep, Memory, ObjectStep, Pass, Situation, pass, sorted_endpoints, spec_endpoints};
@@ -32,14 +33,20 @@ use crate::cluster::ApiFailure;
 use crate::cluster::events::Announcer;
 use crate::cluster::exposures::Exposed;
 use crate::cluster::facts;
+use crate::cluster::watch::Watched;
 use crate::host::clock;
 use lanes::Lanes;
 use notes::Notes;
+
+pub use witness::{Turn, Witness};
 
 /// A worker that nothing happens to looks up this often.
 const LOOK_UP: Duration = Duration::from_secs(30);
 /// The same while something speaks against this agent as a leader.
 const LOOK_CLOSELY: Duration = Duration::from_secs(1);
+/// How long after its start a worker waits for facts and credentials to be looked at once: what it would say of them
+/// before, it would take back at once.
+const INFORMED: Duration = Duration::from_secs(2);
 
 /// What every worker looks at; cheap to clone.
 #[derive(Clone)]
@@ -64,6 +71,33 @@ pub struct Context {
     pub metrics: Metrics,
     /// Where events are handed in.
     pub announcer: Announcer,
+    /// What the workers are there for.
+    pub errand: Errand,
+    /// Who is told what comes of each turn.
+    pub witness: Witness,
+}
+
+/// What a worker is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// Keeps the balancer as it should be.
+    Keep,
+    /// Has it made once. The object is made even while somebody else leads: who works on it is the leader's business.
+    Make,
+    /// Has it removed, where there is no object that could ask for it.
+    Remove,
+}
+
+impl Context {
+    /// Whether everything that a balancer is made of was looked at, with or without success.
+    fn is_informed(&self) -> bool {
+        fn looked<V>(watched: &watch::Receiver<Watched<V>>) -> bool {
+            let watched = watched.borrow();
+            watched.listed || watched.problem.is_some()
+        }
+        let cluster = || looked(&self.sources.clusters) && looked(&self.sources.infrastructures);
+        (self.sources.exposures.is_none() || cluster()) && self.clouds.have_looked()
+    }
 }
 
 /// Where this agent runs.
@@ -94,6 +128,8 @@ pub struct Worker {
     ever_green: bool,
     /// What speaks against this agent as a leader.
     strain: Strain,
+    /// Until when it waits to be informed; the past, once it is.
+    informed: Moment,
 }
 
 /// What happened.
@@ -125,6 +161,7 @@ impl Worker {
             asked: Since::default(),
             ever_green: false,
             strain: Strain::default(),
+            informed: clock::now() + INFORMED,
         }
     }
 
@@ -183,6 +220,17 @@ impl Worker {
             self.tell_strain(None, None, now);
             return self.create(lanes, now);
         }
+        if object.as_ref().is_some_and(|object| !is_ours(&object.view, &self.context.settings)) {
+            // Somebody else's of the name that ours was to have.
+            self.notes.absent();
+            return None;
+        }
+        if now < self.informed {
+            if !self.context.is_informed() {
+                return Some(self.informed);
+            }
+            self.informed = now;
+        }
         let view = object.as_ref().map_or_else(|| self.standalone(), |object| object.view.clone());
         if view.deleting && !self.led {
             self.memory.saw_deletion(now);
@@ -218,6 +266,13 @@ impl Worker {
         self.tell_silent();
         let strained = self.tell_strain(verdicts.as_deref(), Some(&pass), now);
         let wake = self.start(&pass, object, lanes, now);
+        self.context.witness.tell(|| Turn {
+            settled: pass.is_settled() && lanes.object_idle() && lanes.status_idle(),
+            leads: leads_until.is_some(),
+            observed: self.memory.observed().cloned(),
+            view,
+            pass,
+        });
         let closely = strained.then(|| now + LOOK_CLOSELY);
         wake.into_iter().chain(closely).min()
     }
@@ -270,7 +325,8 @@ impl Worker {
     fn create(&mut self, lanes: &mut Lanes, now: Moment) -> Option<Moment> {
         let settings = &self.context.settings;
         let (exposures, watched) = self.context.sources.exposures.clone()?;
-        let wanted = settings.exposure.create_if_missing && settings.exposure.name == self.name && self.led;
+        let may = self.led || self.context.errand == Errand::Make;
+        let wanted = settings.exposure.create_if_missing && settings.exposure.name == self.name && may;
         if !wanted || !watched.borrow().listed || !lanes.object_idle() {
             return None;
         }
@@ -361,6 +417,7 @@ impl Worker {
             kind: wish.r#type.clone(),
             port: wish.port.into(),
             finalizer: true,
+            deleting: self.context.errand == Errand::Remove,
             ..ExposureView::default()
         }
     }
