@@ -85,6 +85,8 @@ async fn e17_unknown_paths_and_methods() {
     assert_eq!((status, &body["code"]), (404, &json!(5)));
     assert_eq!(answer(cloud.request(Method::PATCH, "/load-balancers/lb1")).await.0, 405);
     assert_eq!(answer(cloud.http.get(cloud.emulator.token_url())).await.0, 405);
+    let put = cloud.request(Method::PUT, "/load-balancers").body("no JSON").send().await.unwrap();
+    assert_eq!((put.status().as_u16(), put.headers()["allow"].to_str().unwrap()), (405, "GET, POST"));
     cloud.emulator.set_switches(|switches| switches.html_not_found = true);
     let html = cloud.request(Method::GET, "/nothing").send().await.unwrap();
     assert_eq!(html.headers()["content-type"], "text/html");
