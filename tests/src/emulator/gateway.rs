@@ -60,7 +60,7 @@ fn route(state: &mut State, arrival: &Arrival) -> Reply {
 /// What may be done at a path below the project and region; nothing: there is no such path.
 fn methods(rest: &[&str]) -> &'static [&'static str] {
     match rest {
-        ["load-balancers"] | ["credentials"] => &["GET", "POST"],
+        ["load-balancers" | "credentials"] => &["GET", "POST"],
         ["load-balancers" | "credentials", _] => &["GET", "PUT", "DELETE"],
         ["load-balancers", _, "target-pools", _] => &["PUT"],
         ["quota"] => &["GET"],

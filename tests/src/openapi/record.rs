@@ -49,11 +49,15 @@ impl Tally {
     pub fn join(&mut self, other: Self) {
         for (operation, statuses) in other.operations {
             let own = self.operations.entry(operation).or_default();
-            statuses.into_iter().for_each(|(status, count)| *own.entry(status).or_insert(0) += count);
+            for (status, count) in statuses {
+                *own.entry(status).or_insert(0) += count;
+            }
         }
         self.refused += other.refused;
         self.outside += other.outside;
-        other.known.into_iter().for_each(|(id, count)| *self.known.entry(id).or_insert(0) += count);
+        for (id, count) in other.known {
+            *self.known.entry(id).or_insert(0) += count;
+        }
         self.unexplained.extend(other.unexplained);
     }
 
