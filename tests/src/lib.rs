@@ -7,6 +7,7 @@ pub mod agent;
 pub mod control_plane;
 pub mod emulator;
 pub mod fixture;
+pub mod openapi;
 pub mod process;
 pub mod scenario;
 pub mod wait;
