@@ -8,6 +8,7 @@ pub mod control_plane;
 pub mod emulator;
 pub mod fixture;
 pub mod openapi;
+pub mod playground;
 pub mod process;
 pub mod scenario;
 pub mod wait;
