@@ -31,6 +31,16 @@ pub fn binary() -> Result<&'static Path> {
     built.as_deref().map_err(|error| anyhow!("{error}"))
 }
 
+/// The binary that ships: the one under test, where that is one, else built now.
+pub fn release() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os(BINARY).map(PathBuf::from)
+        && path.parent().is_some_and(|folder| folder.ends_with("release"))
+    {
+        return Ok(path);
+    }
+    build(true)
+}
+
 /// Builds the binary beside the tests, in the release profile or in that of the tests themselves.
 pub fn build(release: bool) -> Result<PathBuf> {
     // Tests run from `<target>/<profile>/deps`, binaries of this package from `<target>/<profile>`.
