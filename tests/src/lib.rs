@@ -8,6 +8,7 @@ pub mod booted;
 pub mod control_plane;
 pub mod emulator;
 pub mod fixture;
+pub mod openapi;
 pub mod process;
 pub mod scenario;
 pub mod wait;
