@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::Value;
 
 use crate::control_plane::certificates::replace;
+use crate::control_plane::use_ring;
 use crate::process::{Folder, Process};
 use crate::wait::{hopeless, until};
 
@@ -110,6 +111,7 @@ impl Agent {
         command.arg("run").arg("--config").arg(&config).env_remove("KUBECONFIG").env_remove("NODE_NAME");
         command.envs(environment.iter().copied());
         let process = Process::start(name, command, folder.join(format!("{name}.log")))?;
+        use_ring();
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(2)).build()?;
         let agent = Self { process, config, client };
         until("the admin server to listen", START, || async { agent.admin().map(drop) }).await?;

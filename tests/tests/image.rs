@@ -162,6 +162,7 @@ async fn run_in(root: &Path, folder: &Folder) -> Result<()> {
         Ok(line.context(log.clone())?.1.trim().to_owned())
     })
     .await?;
+    tests::control_plane::use_ring();
     let client = reqwest::Client::builder().no_proxy().build()?;
     until("/readyz to be 200", SOON, || async {
         let answer = client.get(format!("http://{admin}/readyz?verbose")).send().await?;

@@ -25,7 +25,7 @@ pub struct Notifier(Option<Arc<Socket>>);
 
 #[derive(Debug)]
 struct Socket {
-    socket: UnixDatagram,
+    datagrams: UnixDatagram,
     address: SocketAddr,
     watchdog: Option<Duration>,
     /// The agent is ready, or as far as it gets without somebody else.
@@ -47,9 +47,9 @@ impl Notifier {
     /// At the socket `name`, a path or `@` and an abstract name; `watchdog` is how long it waits for a sign of life.
     fn at(name: &OsString, watchdog: Option<Duration>) -> Self {
         let opened = address(name).and_then(|address| {
-            let socket = UnixDatagram::unbound()?;
-            socket.set_nonblocking(true)?;
-            Ok(Socket { socket, address, watchdog, ready: AtomicBool::new(false), told: AtomicBool::new(false) })
+            let datagrams = UnixDatagram::unbound()?;
+            datagrams.set_nonblocking(true)?;
+            Ok(Socket { datagrams, address, watchdog, ready: AtomicBool::new(false), told: AtomicBool::new(false) })
         });
         // Whoever set the variable waits in vain and says so itself.
         Self(opened.inspect_err(|error| debug!(%error, ?name, "NOTIFY_SOCKET cannot be used")).ok().map(Arc::new))
@@ -124,7 +124,7 @@ impl Notifier {
 impl Socket {
     /// The address is looked up each time: a systemd that executes itself anew makes the socket anew.
     fn send(&self, message: &str) -> bool {
-        let sent = self.socket.send_to_addr(message.as_bytes(), &self.address);
+        let sent = self.datagrams.send_to_addr(message.as_bytes(), &self.address);
         sent.inspect_err(|error| debug!(%error, "systemd cannot be told")).is_ok()
     }
 }
