@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::process::Output;
 
 use anyhow::{Context, Result, ensure};
@@ -62,7 +63,7 @@ fn the_binary_prints_the_files() -> Result<()> {
     ] {
         let content = file(&format!("systemd/{name}"))?;
         assert!(content.ends_with('\n') && !content.contains("\n# /"), "{name} cannot be told from a path");
-        expected += &format!("# {folder}/{}\n{content}", name.rsplit('/').next().unwrap());
+        write!(expected, "# {folder}/{}\n{content}", name.rsplit('/').next().unwrap())?;
     }
     assert_eq!(sections, expected);
     let snippet = printed(&["operating-system-config"])?;
