@@ -57,6 +57,10 @@ fn the_tour_comes_true_and_its_transcript_is_what_it_prints() -> Result<()> {
         std::fs::write(&recorded, &said)?;
     }
     assert_eq!(normalised(&said), normalised(&std::fs::read_to_string(recorded)?), "ACCEPT=1 records it anew");
+    let readme = std::fs::read_to_string(repository("README.md"))?;
+    let shown = readme.split("the first third:\n\n```\n").nth(1).and_then(|rest| rest.split("```").next());
+    let shown = shown.context("README.md shows no part of the transcript")?;
+    assert!(normalised(&said).contains(&normalised(shown)), "README.md shows what is not printed:\n{shown}");
     Ok(())
 }
 
