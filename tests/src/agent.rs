@@ -1,5 +1,6 @@
 //! The agent as a process: the real binary, its settings in a file, its admin server asked over HTTP.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -9,6 +10,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::Value;
 
 use crate::control_plane::certificates::replace;
+use crate::control_plane::use_ring;
 use crate::process::{Folder, Process};
 use crate::wait::{hopeless, until};
 
@@ -19,16 +21,35 @@ const ABOUT_THIS_TEST: [&str; 4] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRAT
 /// Time for the process to listen.
 const START: Duration = Duration::from_secs(10);
 
+/// Where the binary is, or why not.
+static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+
+/// The agent's binary from now on, unless `SHOOT_EXPOSURE_AGENT` names one or somebody has asked for it before.
+pub fn use_binary(path: PathBuf) {
+    let named = std::env::var_os(BINARY).map_or(path, PathBuf::from);
+    // Whoever has asked before goes on with what there was.
+    let _ = BUILT.set(Ok(named));
+}
+
 /// The agent's binary: the one named in `SHOOT_EXPOSURE_AGENT`, else built from this workspace, in the profile of
 /// the tests themselves.
 pub fn binary() -> Result<&'static Path> {
-    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let named = || std::env::var_os(BINARY).map(PathBuf::from);
     let built = BUILT.get_or_init(|| match named() {
         Some(path) => Ok(path),
         None => build(false).map_err(|error| format!("{error:#}")),
     });
     built.as_deref().map_err(|error| anyhow!("{error}"))
+}
+
+/// The binary that ships: the one under test, where that is one, else built now.
+pub fn release() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os(BINARY).map(PathBuf::from)
+        && path.parent().is_some_and(|folder| folder.ends_with("release"))
+    {
+        return Ok(path);
+    }
+    build(true)
 }
 
 /// Builds the binary beside the tests, in the release profile or in that of the tests themselves.
@@ -100,6 +121,7 @@ impl Agent {
         command.arg("run").arg("--config").arg(&config).env_remove("KUBECONFIG").env_remove("NODE_NAME");
         command.envs(environment.iter().copied());
         let process = Process::start(name, command, folder.join(format!("{name}.log")))?;
+        use_ring();
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(2)).build()?;
         let agent = Self { process, config, client };
         until("the admin server to listen", START, || async { agent.admin().map(drop) }).await?;
@@ -130,13 +152,16 @@ impl Agent {
 
     /// The admin server's address, of the last start.
     pub fn admin(&self) -> Result<String> {
-        const SAID: &str = "admin server listens address=";
+        const SAID: &str = "admin server listens";
         let log = self.log()?;
         if let Some(status) = self.process.exit()? {
             return Err(hopeless(format!("the agent has ended with {status}:\n{}", self.process.tail(20))));
         }
         let line = log.lines().rev().find_map(|line| line.split_once(SAID)).context("it does not listen yet")?;
-        Ok(line.1.trim().to_owned())
+        // As text it is `address=127.0.0.1:9440`, as JSON `"address":"127.0.0.1:9440"`.
+        let mut words = line.1.split(|c: char| c.is_whitespace() || matches!(c, '=' | '"' | ','));
+        let address = words.find(|word| word.parse::<SocketAddr>().is_ok());
+        address.map(str::to_owned).with_context(|| format!("no address in {line:?}"))
     }
 
     /// Asks the admin server; the status and the text.

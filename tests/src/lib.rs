@@ -4,10 +4,12 @@
 //! Deliberately not here: mocks of our own code. Everything is driven from outside, over its real protocol.
 
 pub mod agent;
+pub mod booted;
 pub mod control_plane;
 pub mod emulator;
 pub mod fixture;
 pub mod openapi;
+pub mod playground;
 pub mod process;
 pub mod scenario;
 pub mod wait;

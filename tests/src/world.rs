@@ -87,11 +87,20 @@ impl World {
         Ok(world)
     }
 
+    /// As [`World::three`], with an emulator of one's own making.
+    pub async fn three_with(emulator: Options) -> Result<Self> {
+        let kinds = &["selfhostedshootexposures", "clusters", "infrastructures"];
+        let world = Self::bare(ControlPlane::builder().api_servers(3).links(), kinds, emulator).await?;
+        world.gardener_objects().await?;
+        world.create_exposure(json!({})).await?;
+        Ok(world)
+    }
+
     /// As [`World::three`] on a control plane of one's own making; the exposure is the caller's to make. With three API
     /// servers they are the nodes', with fewer the nodes are made up.
     pub async fn managed(control_plane: Builder) -> Result<Self> {
         let kinds = &["selfhostedshootexposures", "clusters", "infrastructures"];
-        let world = Self::bare(control_plane, kinds).await?;
+        let world = Self::bare(control_plane, kinds, Options::default()).await?;
         world.gardener_objects().await?;
         Ok(world)
     }
@@ -99,14 +108,14 @@ impl World {
     /// As [`World::start`] on infrastructure that Gardener does not manage: no `Cluster`, no `Infrastructure`, and not
     /// even their kinds.
     pub async fn unmanaged() -> Result<Self> {
-        let world = Self::bare(ControlPlane::builder(), &["selfhostedshootexposures"]).await?;
+        let world = Self::bare(ControlPlane::builder(), &["selfhostedshootexposures"], Options::default()).await?;
         world.create_exposure(json!({})).await?;
         Ok(world)
     }
 
     /// Nodes and these kinds of Gardener's.
-    async fn bare(control_plane: Builder, kinds: &[&str]) -> Result<Self> {
-        let (control_plane, emulator) = tokio::join!(control_plane.start(), Emulator::start(Options::default()));
+    async fn bare(control_plane: Builder, kinds: &[&str], options: Options) -> Result<Self> {
+        let (control_plane, emulator) = tokio::join!(control_plane.start(), Emulator::start(options));
         let (control_plane, emulator) = (control_plane?, emulator?);
         let admin = control_plane.client(&ADMIN).await?;
         let folder = Folder::new("world")?;
