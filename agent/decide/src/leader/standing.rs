@@ -116,8 +116,9 @@ impl Strain {
     fn ripening(&self) -> impl Iterator<Item = (Ailment, Moment)> {
         let all = [
             (Ailment::Drained, self.drained, TOLD),
-            (Ailment::Unanswered, self.unanswered, RIPE),
+            // Who has no token asks nothing, and gets no answer either.
             (Ailment::Tokenless, self.tokenless, RIPE),
+            (Ailment::Unanswered, self.unanswered, RIPE),
             (Ailment::Isolated, self.isolated, RIPE),
         ];
         all.into_iter().filter_map(|(ailment, since, ripe)| Some((ailment, since? + ripe)))
@@ -132,7 +133,9 @@ fn is_there(verdict: &Verdict) -> bool {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Standing {
     pub(super) strain: Strain,
-    /// Until when it stands back.
+    /// Until when it stands back and lets others go first.
+    back: Moment,
+    /// Until when it does not hand over again.
     until: Moment,
     /// How long it stood back last.
     last: Duration,
@@ -174,16 +177,20 @@ impl Standing {
 
     /// Whether a Lease that is free is taken without letting others go first.
     pub(super) fn is_fit(&self, now: Moment) -> bool {
-        now >= self.until && self.strain.ripening().all(|(_, ripe)| now < ripe)
+        now >= self.back && self.strain.ripening().all(|(_, ripe)| now < ripe)
     }
 
     /// The Lease was handed over.
     pub(super) fn gave_way(&mut self, ailment: Ailment, now: Moment) {
+        if ailment == Ailment::Drained {
+            // Nothing is wrong with it, and it is as good as any other once it is no longer drained.
+            self.until = self.until.max(now + BACK.0);
+            return;
+        }
         let again = !self.last.is_zero() && now < self.until + FORGOTTEN;
-        // Nothing is wrong with an agent whose node is drained.
-        let doubled = if again && ailment != Ailment::Drained { self.last * 2 } else { BACK.0 };
-        self.last = doubled.min(BACK.1);
-        self.until = now + self.last;
+        self.last = if again { (self.last * 2).min(BACK.1) } else { BACK.0 };
+        self.back = now + self.last;
+        self.until = self.back;
     }
 }
 

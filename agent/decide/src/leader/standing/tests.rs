@@ -181,8 +181,23 @@ fn standing_back_doubles_up_to_ten_minutes_and_is_forgotten_after_a_quiet_time()
     now = standing.until + FORGOTTEN;
     standing.gave_way(Ailment::Unanswered, now);
     assert_eq!(standing.until, now + BACK.0);
-    standing.gave_way(Ailment::Drained, now);
-    assert_eq!(standing.until, now + BACK.0, "a drain is no fault");
+}
+
+#[test]
+fn a_drain_is_no_fault_once_it_is_over() {
+    let mut election = leader(Ailment::Drained);
+    election.handed_over(Ailment::Drained, at(101));
+    election.observe(Some(record("", "r2", "2")), at(101));
+    assert_eq!(election.turn(at(101)), Turn::Wait(at(103)), "others first while it is drained");
+    election.observe(Some(record("other", "r3", "3")), at(102));
+    election.strained(Strain::default());
+    election.observe(Some(record("", "r4", "4")), at(110));
+    assert_eq!(election.turn(at(110)), Turn::Take(record("", "r4", "4")));
+    // But a Lease that nobody wants is not handed over again and again.
+    election.stored(record("us", "r5", "5"), at(110));
+    election.strained(since(Ailment::Drained, 120));
+    election.stored(record("us", "r6", "6"), at(155));
+    assert!(!hands_over(&election, 160) && hands_over(&election, 161));
 }
 
 #[test]
