@@ -31,7 +31,7 @@ use crate::plan::{self, Plan, Step, Update};
 use crate::retry::Fault;
 use crate::settings::Settings;
 use crate::status::{self, Failure, Outcome, Report, Waiting};
-use crate::{Moment, invariants};
+use crate::{Moment, invariants, names};
 
 use delete::delete;
 use hand_over::{hand_over, is_restored};
@@ -184,7 +184,8 @@ fn chosen(situation: &Situation<'_>) -> Choice {
         let left_out = unusable.into_iter().map(|node| (node, crate::health::Class::NoAddress)).collect();
         return Choice { endpoints: on_record, left_out, ..Choice::default() };
     }
-    let last_good = match situation.memory.observed() {
+    // What somebody else's balancer has for targets says nothing about ours.
+    let last_good = match situation.memory.observed().filter(|observed| is_ours(situation, observed)) {
         Some(observed) => {
             let targets = observed.balancer.targets();
             LastGood::from_targets(targets.into_iter().map(|target| (target.name, target.ip)), &on_record)
@@ -203,6 +204,15 @@ fn chosen(situation: &Situation<'_>) -> Choice {
         // Not listed yet: nothing is known that could change anything.
         None => Choice { endpoints: last_good.members, ..Choice::default() },
     }
+}
+
+/// Whether the balancer is known to be ours; not known to be anybody else's is enough.
+fn is_ours(situation: &Situation<'_>, observed: &Observed) -> bool {
+    let recorded = situation.view.status.recorded.is_some();
+    identity(situation).is_none_or(|identity| {
+        let labels = names::labels(&identity.technical_id, &situation.view.name);
+        plan::ownership(observed, &labels, recorded).is_ok()
+    })
 }
 
 /// Where the balancer lives: what is on record wins, so that deletion needs nothing else.
