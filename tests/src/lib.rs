@@ -6,7 +6,9 @@
 pub mod agent;
 pub mod control_plane;
 pub mod emulator;
+pub mod failover;
 pub mod fixture;
+pub mod namespaces;
 pub mod process;
 pub mod scenario;
 pub mod wait;
