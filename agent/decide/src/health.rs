@@ -137,6 +137,7 @@ pub fn verdict(node: &NodeView, probe: Option<&Reading>, judge: Judge<'_>) -> Ve
 
 impl Verdict {
     /// The same node after it has vanished from the list.
+    #[must_use]
     pub fn absent(self) -> Self {
         Self { class: Class::Absent, ..self }
     }

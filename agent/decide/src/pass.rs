@@ -12,37 +12,36 @@ mod delete;
 mod hand_over;
 mod lag;
 mod memory;
+mod object;
 mod refusals;
+mod told;
 mod wish;
+mod write;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::time::Duration;
 
-use crate::conditions;
-use crate::desired::{self, Identity, LoadBalancer, Observed};
-use crate::endpoints::{self, Choice, Endpoint, LastGood, Outlook, Round};
-use crate::exposure::{self, ExposureView, Facts, Operation, SpecEndpoint};
-use crate::foreign;
+use crate::desired::{Identity, LoadBalancer, Observed};
+use crate::endpoints::{self, Choice, LastGood, Outlook, Round};
+use crate::exposure::{self, ExposureView, Facts, SpecEndpoint};
 use crate::health::Verdict;
 use crate::plan::{self, Plan, Step, Update};
 use crate::retry::Fault;
 use crate::settings::Settings;
-use crate::status::{self, Failure, Outcome, Record, Report, Waiting};
-use crate::{Moment, invariants, names};
+use crate::status::{self, Failure, Outcome, Report, Waiting};
+use crate::{Moment, invariants};
 
 use delete::delete;
 use hand_over::{hand_over, is_restored};
+use object::{apply_endpoints, metadata_step};
+use told::conclude;
 use wish::Wish;
+use write::{read, read_later, write};
 
 pub use carried::{Carried, Sent};
 pub use memory::{Balancer, Memory, Trouble};
+pub use object::{sorted_endpoints, spec_endpoints};
 pub use refusals::{Asked, Part};
-
-/// How often a write that waits for a renewed Lease looks again; the renewal itself wakes it, too.
-const FENCE_POLL: Duration = Duration::from_millis(200);
-/// Seconds by which another machine's clock may be ahead and still be believed.
-const MOST_CLOCK_SKEW: i64 = 600;
 
 /// Everything that one pass looks at.
 #[derive(Clone, Copy, Debug)]
@@ -296,201 +295,6 @@ fn unmoved(outcome: Outcome, plan: &Plan, refused: Option<&Fault>) -> Outcome {
         Some(fault) => Outcome::from_fault(fault),
         None => outcome,
     }
-}
-
-/// A GET before anything else can be decided. Nothing is said about an outcome yet, unless the GET itself fails: then
-/// what stands already, or else that.
-fn read(situation: &Situation<'_>, pass: &mut Pass, name: &str, standing: Option<Outcome>) {
-    let trouble = situation.memory.read_trouble.as_ref();
-    match trouble.filter(|trouble| situation.now < trouble.next) {
-        Some(trouble) => wake(pass, trouble.next),
-        None => pass.cloud = Some(CloudStep::Read(name.to_owned())),
-    }
-    if let Some(trouble) = trouble {
-        conclude(situation, pass, standing.unwrap_or_else(|| Outcome::from_fault(&trouble.fault)));
-    }
-}
-
-/// A GET when it is due: soon while the balancer is on its way, else to find drift.
-fn read_later(situation: &Situation<'_>, pass: &mut Pass, name: &str) {
-    let due = situation.memory.next_read;
-    if situation.now >= due {
-        pass.cloud = Some(CloudStep::Read(name.to_owned()));
-    } else {
-        wake(pass, due);
-    }
-}
-
-/// A write, unless it must wait: for the fence, or because the same has just failed.
-fn write(
-    situation: &Situation<'_>,
-    pass: &mut Pass,
-    step: CloudStep,
-    targets: &BTreeSet<desired::Target>,
-    doing: &'static str,
-) -> Outcome {
-    let Situation { now, memory, settings, leads_until, .. } = *situation;
-    if situation.view.paused {
-        if let Some(identity) = pass.identity.clone() {
-            read_later(situation, pass, &identity.name);
-        }
-        return Outcome::Waiting(Waiting::Resume(held_back(&step)));
-    }
-    let trouble = memory.write_trouble.as_ref();
-    // Its answer must be in before leadership can end: an aborted write may still arrive.
-    let ends = now + settings.call_timeout();
-    let fits = memory.budget.next(settings.load_balancer.writes_per_minute);
-    // Nothing delays a target that leaves, nor the end of a balancer.
-    let patient = match &step {
-        CloudStep::Update(update) => !update.removes_targets(),
-        CloudStep::Create(_) => true,
-        CloudStep::Read(_) | CloudStep::Delete(_) => false,
-    };
-    if leads_until.is_none_or(|until| ends > until) {
-        wake(pass, now + FENCE_POLL);
-    } else if patient && now < fits {
-        wake(pass, fits);
-    } else if let Some(trouble) = trouble.filter(|trouble| now < trouble.next && trouble.holds_back(targets)) {
-        wake(pass, trouble.next);
-    } else {
-        pass.cloud = Some(step);
-    }
-    match trouble.filter(|trouble| trouble.is_news()) {
-        Some(trouble) => Outcome::from_fault(&trouble.fault),
-        None => Outcome::Waiting(Waiting::Write(doing)),
-    }
-}
-
-/// Takes the outcome down, and what is to be reported of it.
-fn conclude(situation: &Situation<'_>, pass: &mut Pass, outcome: Outcome) {
-    let Situation { view, memory, .. } = *situation;
-    // An update that is just being sent is no news yet; its answer will be. An error that is over is news.
-    let under_way = outcome == Outcome::Waiting(Waiting::Write("updating")) && view.status.error.is_none();
-    if situation.has_object && !under_way {
-        let operation = exposure::operation(view);
-        let record = pass.identity.as_ref().map(|identity| Record::of(identity, memory.observed()));
-        let record = record.filter(|record| may_record(situation, &record.identity, &outcome));
-        let refresh = wants_refresh(situation, &outcome);
-        // A caller whose clock is ahead compares with the time it wrote itself.
-        let at = situation.wall.max(view.asked_at.filter(|_| refresh).unwrap_or(i64::MIN));
-        pass.report = status::report(view, operation, &outcome, record.as_ref(), refresh, at);
-        // Of a balancer that is handed over nothing new is said.
-        if operation != Operation::Migrate
-            && let Some(conditions) = conditions(situation, pass, &outcome)
-        {
-            pass.report.get_or_insert_default().conditions = Some(conditions);
-        }
-    }
-    pass.outcome = Some(outcome);
-}
-
-/// Whether the record may be written.
-///
-/// It is what makes a balancer without labels ours. So the first one is written right before a balancer is made, or
-/// when one is found whose labels say that it is ours, and never while that is not known.
-fn may_record(situation: &Situation<'_>, identity: &Identity, outcome: &Outcome) -> bool {
-    let Situation { view, memory, .. } = *situation;
-    let labels = names::labels(&identity.technical_id, &view.name);
-    match (&memory.balancer, &view.status.record) {
-        // While nothing was read, what is on record is better than an empty list.
-        (Balancer::Unread, _) => false,
-        (_, Some(_)) => true,
-        (Balancer::Absent, None) => *outcome == Outcome::Waiting(Waiting::Record),
-        (Balancer::Present(observed), None) => plan::ownership(observed, &labels, false).is_ok(),
-    }
-}
-
-/// The conditions, where they say something else than before.
-fn conditions(situation: &Situation<'_>, pass: &Pass, outcome: &Outcome) -> Option<Vec<conditions::Condition>> {
-    let Situation { view, memory, .. } = *situation;
-    let known = !matches!(memory.balancer, Balancer::Unread);
-    let contested = memory.foreign.contested(situation.now);
-    let findings = [
-        conditions::load_balancer_ready(outcome, known, memory.observed(), view.paused, &contested),
-        conditions::endpoints_healthy(&pass.choice, situation.verdicts),
-    ];
-    conditions::merged(&view.status.conditions, &findings, situation.wall)
-}
-
-/// What a pause holds back, for people; the same words for the same sort of change.
-fn held_back(step: &CloudStep) -> String {
-    match step {
-        CloudStep::Read(_) => "nothing".to_owned(),
-        CloudStep::Create(_) => "making the load balancer".to_owned(),
-        CloudStep::Delete(_) => "deleting the load balancer".to_owned(),
-        CloudStep::Update(update) => {
-            let parts: BTreeSet<&str> = update.changes.iter().map(plan::Change::part).collect();
-            format!("changing {}", parts.into_iter().collect::<Vec<_>>().join(", "))
-        }
-    }
-}
-
-/// Somebody asked for the operation after the last success was written, and waits for a newer one.
-fn wants_refresh(situation: &Situation<'_>, outcome: &Outcome) -> bool {
-    let view = situation.view;
-    let written = view.status.operation.as_ref().map_or(i64::MIN, |last| last.at);
-    let believable = |asked: &i64| *asked <= situation.wall.saturating_add(MOST_CLOCK_SKEW);
-    let asked_later = view.asked_at.filter(believable).is_some_and(|asked| asked > written);
-    // A wish by annotation is answered after the balancer was read afresh, and not before.
-    let unread = view.operation.as_deref() == Some("reconcile");
-    matches!(outcome, Outcome::Done(_)) && !unread && (situation.memory.refresh || asked_later)
-}
-
-/// Finalizer and annotation.
-fn metadata_step(situation: &Situation<'_>) -> Option<ObjectStep> {
-    let view = situation.view;
-    if !situation.has_object {
-        return None;
-    }
-    if !view.finalizer {
-        return Some(ObjectStep::AddFinalizer);
-    }
-    // Of an object that was handed over the annotation is all that says that it is wanted again, until the status
-    // says so, too.
-    let asked = view.operation.as_deref() == Some("reconcile") && !view.has_succeeded("Migrate");
-    asked.then_some(ObjectStep::StripOperation)
-}
-
-/// `spec.endpoints`, where they are ours to write and differ as sets.
-fn apply_endpoints(situation: &Situation<'_>, choice: &Choice) -> Option<ObjectStep> {
-    let Situation { view, settings, .. } = *situation;
-    let ours = situation.has_object && settings.controllers.endpoints && !view.deleting && !view.paused;
-    if !ours || situation.verdicts.is_none() || choice.endpoints.is_empty() {
-        return None;
-    }
-    // A frozen choice leans on the last good set; before the balancer was read that is not known.
-    let unread = settings.controllers.exposure && matches!(situation.memory.balancer, Balancer::Unread);
-    if choice.frozen.is_some() && unread {
-        return None;
-    }
-    let wanted = spec_endpoints(choice);
-    if wanted == sorted_endpoints(view) {
-        return None;
-    }
-    if situation.memory.foreign.left_alone_until(foreign::ENDPOINTS, situation.now).is_some() {
-        return None;
-    }
-    Some(if settings.controllers.exposure {
-        ObjectStep::ApplyEndpoints(wanted)
-    } else {
-        ObjectStep::HandOverEndpoints(wanted)
-    })
-}
-
-/// `spec.endpoints` in the order in which they are compared.
-pub fn sorted_endpoints(view: &ExposureView) -> Vec<SpecEndpoint> {
-    let mut there = view.endpoints.clone();
-    there.sort();
-    there
-}
-
-/// A choice as `spec.endpoints` lists it.
-pub fn spec_endpoints(choice: &Choice) -> Vec<SpecEndpoint> {
-    let entry = |endpoint: &Endpoint| SpecEndpoint {
-        node_name: endpoint.node_name.clone(),
-        addresses: endpoint.addresses.clone(),
-    };
-    choice.endpoints.iter().map(entry).collect()
 }
 
 fn known_addresses(situation: &Situation<'_>, choice: &Choice) -> BTreeSet<IpAddr> {

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn ill(labels: serde_json::Value, ready: &str) -> bool {
+    fn ill(labels: &serde_json::Value, ready: &str) -> bool {
         let pod = json!({"metadata": {"name": "p", "labels": labels}, "spec": {"nodeName": "cp-0"},
                          "status": {"conditions": [{"type": "Ready", "status": ready}]}});
         let (name, pod) = view(serde_json::from_value(pod).unwrap()).unwrap();
@@ -81,12 +81,12 @@ mod tests {
     #[test]
     fn only_the_api_server_and_its_etcd_count_and_only_when_they_say_no() {
         let apiserver = || json!({"app": "kubernetes", "role": "apiserver"});
-        assert!(ill(apiserver(), "False"));
-        assert!(!ill(apiserver(), "True") && !ill(apiserver(), "Unknown"));
-        assert!(ill(json!({"app": "etcd-statefulset", "role": "main"}), "False"));
-        assert!(ill(json!({"app": "etcd", "role": "main"}), "False"));
-        assert!(!ill(json!({"app": "etcd-statefulset", "role": "events"}), "False"));
-        assert!(!ill(json!({"app": "kubernetes", "role": "scheduler"}), "False"));
+        assert!(ill(&apiserver(), "False"));
+        assert!(!ill(&apiserver(), "True") && !ill(&apiserver(), "Unknown"));
+        assert!(ill(&json!({"app": "etcd-statefulset", "role": "main"}), "False"));
+        assert!(ill(&json!({"app": "etcd", "role": "main"}), "False"));
+        assert!(!ill(&json!({"app": "etcd-statefulset", "role": "events"}), "False"));
+        assert!(!ill(&json!({"app": "kubernetes", "role": "scheduler"}), "False"));
     }
 
     #[test]

@@ -75,7 +75,7 @@ pub async fn run(candidate: Candidate, out: watch::Sender<Leadership>, mut stop:
             }
             Turn::Create => attempt(&leases, None, &mut election, &identity, &quorum).await,
             Turn::Take(base) | Turn::Renew(base) => {
-                attempt(&leases, Some(base), &mut election, &identity, &quorum).await
+                attempt(&leases, Some(base), &mut election, &identity, &quorum).await;
             }
         }
     }

@@ -186,21 +186,21 @@ impl Origin {
             let file = self.live.borrow_and_update().health.probe.ca_file.clone();
             let changes = (!file.is_empty()).then(|| Changes::of_file(Path::new(&file)));
             loop {
-                let configs = async {
+                let config_changed = async {
                     match &mut self.configs {
                         Some(configs) => configs.changed().await.is_ok(),
                         None => std::future::pending().await,
                     }
                 };
-                let changed = async {
+                let file_changed = async {
                     match &changes {
                         Some(changes) => changes.next().await,
                         None => std::future::pending().await,
                     }
                 };
                 let told = tokio::select! {
-                    true = configs => true,
-                    () = changed => false,
+                    true = config_changed => true,
+                    () = file_changed => false,
                     Ok(()) = self.live.changed() => false,
                     () = out.closed() => return,
                 };

@@ -6,10 +6,10 @@ use serde_json::Map;
 
 use super::*;
 use crate::access::Egress;
-use crate::desired::{AddressMode, BalancerStatus};
+use crate::desired::{self, AddressMode, BalancerStatus};
 use crate::health::{Class, NodeAddress};
 use crate::retry::{Fault, FaultKind};
-use crate::status::{LastError, LastOperation};
+use crate::status::{LastError, LastOperation, Record};
 
 const NOW: Moment = Moment(Duration::from_secs(1000));
 
