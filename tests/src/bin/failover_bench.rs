@@ -82,6 +82,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
     if let Some(missing) = missing() {
         bail!("cannot run here: {missing}");
     }
+    println!("failover-bench, process {}", std::process::id());
     // Outside, before anything is measured: it may have to be built.
     agent::binary()?;
     let network = Network::new(NODES)?;

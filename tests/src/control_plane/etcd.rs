@@ -109,6 +109,15 @@ impl Member {
         self.address
     }
 
+    /// Whether it is the leader.
+    pub async fn leads(&self) -> Result<bool> {
+        super::use_ring();
+        let client = reqwest::Client::builder().no_proxy().build().context("making a client for etcd")?;
+        let metrics = client.get(format!("{}/metrics", self.url)).send().await?.text().await?;
+        let line = metrics.lines().find_map(|line| line.strip_prefix("etcd_server_is_leader "));
+        Ok(line.context("etcd does not say who leads")? == "1")
+    }
+
     /// Waits until it is up and sees a leader.
     pub async fn healthy(&self, deadline: Duration) -> Result<()> {
         super::use_ring();

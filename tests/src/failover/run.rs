@@ -28,6 +28,8 @@ pub struct Sample {
     pub node: String,
     /// Whether that was the leader's node.
     pub leader: bool,
+    /// Whether its etcd member led: then etcd chooses another leader first, and nobody is served meanwhile.
+    pub etcd_leader: bool,
     /// From the fault to the arrival of the PUT without the target; of the first request of the next leader where no target
     /// has to leave.
     pub put: Option<f64>,
@@ -59,7 +61,12 @@ pub async fn run(rig: &mut Rig<'_>, class: Class, round: usize, floor: Option<&F
         Victim::Follower => (leader + 1 + round % 2) % NODES.len(),
         Victim::Any => round % NODES.len(),
     };
-    let mut sample = Sample { node: NODES[victim].to_owned(), leader: victim == leader, ..Sample::default() };
+    let mut sample = Sample {
+        node: NODES[victim].to_owned(),
+        leader: victim == leader,
+        etcd_leader: rig.world.control_plane.etcd().members()[victim].leads().await?,
+        ..Sample::default()
+    };
     if let Some(floor) = floor {
         sample.floor = Some(floor.event(rig, leader).await?);
     }
@@ -107,6 +114,8 @@ async fn fault(rig: &mut Rig<'_>, class: Class, victim: usize, leader: usize, sa
         });
         holder.await?;
     }
+    // The fault lasts until every request that began under it has ended: mended sooner, it would save them.
+    rig.sampler.between(began, Instant::now()).await;
     mend(rig, class, victim).await?;
     let ready = Instant::now();
     if class.takes_a_target() && sample.removal.is_some() {

@@ -309,11 +309,10 @@ fn witnesses(round: &Round<'_>, bad: &Verdict) -> bool {
 /// Whether etcd itself is known to serve while this API server is cut off from it.
 ///
 /// A kube-apiserver asks its etcd every two seconds at most and answers from that meanwhile: for up to four seconds
-/// after etcd has hung for all, some still say 200 to one prober while others say 500. So a 200 is no witness here; a
-/// write with a quorum that began after the first bad answer is, and the bad answers must go on after it.
+/// after etcd has hung for all, some still say 200 to one prober while others say 500. So a 200 is no witness here. A
+/// write with a quorum is, if it began when the first bad answer was slow already (the request itself may have begun
+/// while all was well), and if the bad answers go on after it.
 fn etcd_serves(round: &Round<'_>, bad: &Verdict) -> bool {
-    round
-        .outlook
-        .quorum
-        .is_some_and(|quorum| quorum.sent >= bad.probe.since && bad.probe.until >= quorum.answered + RECOVERY)
+    let begun = bad.probe.since + round.health.probe.slow;
+    round.outlook.quorums.any(|quorum| quorum.sent >= begun && bad.probe.until >= quorum.answered + RECOVERY)
 }
