@@ -67,6 +67,11 @@ const ELECTION_STUCK: Duration = Duration::from_secs(60);
 #[error("{0}")]
 pub struct Unusable(pub(crate) String);
 
+/// What was waited for has not come in time: exit code 3.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct TimedOut(pub(crate) String);
+
 /// Runs until SIGTERM or SIGINT; a second signal ends it at once. `source` is where `settings` come from: they are
 /// read again when the file changes, and on SIGHUP.
 pub async fn run(settings: Settings, source: Source, log: LogHandle) -> anyhow::Result<()> {

@@ -1,0 +1,77 @@
+//! The verbs: what they read, what they print, how they end.
+//!
+//! | module | verbs |
+//! |---|---|
+//! | `daemon` | `run` |
+//! | `operator` | `pause`, `resume` |
+//! | `config` | `config check`, `config show`, `config defaults` |
+//! | `manifest` | `manifest` |
+//! | `about` | `version` |
+//! | `settings`, `ending` | what all of them share: settings in layers, output and exit codes |
+//!
+//! Data goes to stdout, the log and errors to stderr. Deliberately not here: work; each verb calls one function.
+
+mod about;
+mod config;
+mod daemon;
+mod manifest;
+mod operator;
+
+mod ending;
+mod settings;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use ending::Ending;
+use settings::{ConfigFile, Global};
+
+/// Keeps the API server of a Gardener self-hosted shoot reachable through a STACKIT network load balancer.
+#[derive(Debug, Parser)]
+#[command(name = "shoot-exposure-agent", disable_version_flag = true, max_term_width = 120)]
+struct Arguments {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the agent until SIGTERM or SIGINT
+    Run(ConfigFile),
+    /// Hands off: nothing is written to the cloud nor to spec.endpoints until `resume`
+    Pause(ConfigFile),
+    /// Take over again after `pause`
+    Resume(ConfigFile),
+    /// Check or print the settings
+    #[command(subcommand)]
+    Config(config::Verb),
+    /// Print what to install
+    Manifest(manifest::Arguments),
+    /// Print the version
+    Version,
+}
+
+/// Parses the arguments, does what they say and gives the exit code.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help goes to stdout and ends with 0, a mistake to stderr and with 2.
+            let _ = error.print();
+            return if error.use_stderr() { Ending::Unusable.into() } else { Ending::Done.into() };
+        }
+    };
+    let global = &arguments.global;
+    match arguments.verb {
+        Verb::Run(file) => daemon::run(&file, global),
+        Verb::Pause(file) => operator::pause(&file, global),
+        Verb::Resume(file) => operator::resume(&file, global),
+        Verb::Config(verb) => config::answer(verb, global),
+        Verb::Manifest(arguments) => manifest::print(&arguments),
+        Verb::Version => about::version(),
+    }
+}
