@@ -14,9 +14,11 @@ const PROVEN: Duration = Duration::from_secs(3);
 const APART: Duration = Duration::from_secs(5);
 /// How long those that come back first after an outage wait for the others.
 const SETTLED: Duration = Duration::from_secs(20);
-/// After etcd has answered, an API server that is still cut off by a request this much later is so for itself: a
-/// shared stall ends for all within less.
-const RECOVERY: Duration = Duration::from_secs(1);
+/// After etcd has answered, an API server that is still cut off this much later is so for itself. A shared stall ends for
+/// all within less: requests that wait are answered at once, and an answer from before is given for a second at most.
+const RECOVERY: Duration = Duration::from_millis(1_500);
+/// While etcd is doubted, how soon to look again.
+const DOUBT: Duration = Duration::from_millis(250);
 /// How long one API server must refuse what others accept.
 const DENIED: Duration = Duration::from_secs(30);
 
@@ -259,7 +261,14 @@ fn probed(
         // Rule 10: nobody would take over from an agent that is wrong.
         Class::Red(_) | Class::EtcdCut | Class::Silent | Class::Denied(..) if !round.outlook.election => return None,
         Class::Red(_) => Ok(Cause::Red),
-        Class::EtcdCut => witnessed(Cause::EtcdCut, etcd_serves(round, verdict)),
+        Class::EtcdCut => {
+            let serves = etcd_serves(round, verdict);
+            if !serves {
+                // The renewal that ends the doubt is no event.
+                removal.wake = earlier(removal.wake, Some(round.now + DOUBT));
+            }
+            witnessed(Cause::EtcdCut, serves)
+        }
         Class::Silent if members.len() == 2 => Err(Frozen::PoolOfTwo),
         Class::Silent if verdict.ready_unknown && !round.outlook.stale => Ok(Cause::Silent),
         Class::Silent => witnessed(Cause::Silent, true),

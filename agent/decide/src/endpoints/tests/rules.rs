@@ -88,7 +88,7 @@ fn quorums(times: &[(u64, u64)]) -> Quorums {
 
 /// All are members; probes see, the Lease is held, etcd serves.
 fn scene(verdicts: Vec<Verdict>, members: &[&'static str]) -> Scene {
-    let quorums = quorums(&[(1_200, 1_199)]);
+    let quorums = quorums(&[(1_700, 1_699)]);
     let outlook = Outlook { sight: Sight::Seeing, stale: false, election: true, quorums };
     Scene { verdicts, members: members.to_vec(), pool: Pool::default(), outlook }
 }
@@ -171,8 +171,10 @@ fn row_etcd_cut_leaves_with_witnesses_and_while_etcd_serves() {
     let with =
         |times: &[(u64, u64)]| Scene { outlook: Outlook { quorums: quorums(times), ..cut.outlook }, ..cut.clone() };
     // None; before it; while the first request may have been on its way when etcd hung; so late that they may be healing.
-    for times in [&[][..], &[(3_001, 2_900)], &[(2_900, 2_800)], &[(2_000, 1_000)]] {
-        assert_eq!(with(times).serves(&ABC).frozen, Some(Frozen::SharedCause), "{times:?}");
+    for times in [&[][..], &[(3_001, 2_900)], &[(2_900, 2_800)], &[(2_000, 1_500)]] {
+        let choice = with(times).serves(&ABC);
+        assert_eq!(choice.frozen, Some(Frozen::SharedCause), "{times:?}");
+        assert!(choice.wake.is_some_and(|wake| wake > NOW && wake <= NOW + Duration::from_millis(500)), "{choice:?}");
     }
     with(&[(2_000, 1_900)]).serves(&["a", "b"]);
 }
@@ -181,7 +183,7 @@ fn row_etcd_cut_leaves_with_witnesses_and_while_etcd_serves() {
 #[test]
 fn a_renewal_that_proves_etcd_counts_although_there_are_later_ones() {
     let cut = one(bad("c", &Class::EtcdCut, 3_000));
-    let quorums = quorums(&[(1_500, 1_490), (1_100, 1_090), (700, 690), (300, 290)]);
+    let quorums = quorums(&[(1_700, 1_690), (1_100, 1_090), (700, 690), (300, 290)]);
     Scene { outlook: Outlook { quorums, ..cut.outlook }, ..cut }.serves(&["a", "b"]);
 }
 
