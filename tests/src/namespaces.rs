@@ -177,8 +177,8 @@ impl Network {
     /// Drops whatever would open a connection to this port of the node; open ones go on. Needs nftables.
     pub fn drop_new_connections(&self, node: usize, port: u16) -> Result<()> {
         let rules = format!(
-            "table ip rig {{ chain input {{ type filter hook input priority 0; \
-             tcp dport {port} tcp flags & (syn | ack) == syn drop; }} }}"
+            "add table ip rig; add chain ip rig input {{ type filter hook input priority 0; }}; \
+             add rule ip rig input tcp dport {port} tcp flags & (syn | ack) == syn drop"
         );
         run("ip", &["netns", "exec", &self.nodes[node].namespace, "nft", &rules])
             .context("this needs `nft`: install nftables")

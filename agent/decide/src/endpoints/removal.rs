@@ -302,15 +302,18 @@ fn denied(round: &Round<'_>, since: Moment, removal: &mut Removal<'_>) -> Option
     Some((Cause::Denied, since))
 }
 
-/// Rule 2: every node that is not itself cut off or silent is green by a request that began after the first bad one;
-/// those are a majority of the control-plane nodes; and one of them is not the prober's own.
+/// Rule 2: every node that is not itself cut off or silent is green by a request that began after the first bad one, and
+/// after that was slow already; those are a majority of the control-plane nodes; and one of them is not the prober's own.
+///
+/// The first bad request may have begun while all was well, and a good one beside it may have been answered in the
+/// last moment before all went down.
 fn witnesses(round: &Round<'_>, bad: &Verdict) -> bool {
     let nodes = || round.verdicts.iter().filter(|verdict| verdict.class != Class::Absent && verdict.ip.is_some());
     let suspect = |verdict: &&Verdict| matches!(verdict.probe.class, ProbeClass::EtcdCut | ProbeClass::Silent);
     let others: Vec<&Verdict> = nodes().filter(|verdict| !suspect(verdict)).collect();
     let testifies = |verdict: &&Verdict| {
         let green = verdict.probe.green.filter(|_| verdict.probe.class == ProbeClass::Green);
-        green.is_some_and(|green| green.asked > bad.probe.since)
+        green.is_some_and(|green| green.asked >= bad.probe.since + round.health.probe.slow)
     };
     others.iter().all(testifies) && others.len() * 2 > nodes().count() && others.iter().any(|verdict| !verdict.own)
 }

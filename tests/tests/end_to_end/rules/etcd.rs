@@ -58,9 +58,12 @@ async fn rule_1_a_lost_quorum_and_api_servers_that_restart_meanwhile_take_nobody
     tokio::time::sleep(Duration::from_secs(if soak() { 180 } else { 65 })).await;
     never_left(&world, &NODES)?;
     world.control_plane.etcd().resume()?;
-    // One after the other, so that the first that is back could see the others off.
     for node in NODES {
-        world.api_server(node).restart().await?;
+        world.api_server(node).process().restart()?;
+    }
+    // One of them is the first that is back; it must not see the others off.
+    for node in NODES {
+        world.api_server(node).ready().await?;
     }
     world.admin_at("cp-1").await?;
     sees_all(&agent).await?;

@@ -287,10 +287,13 @@ fn rule_2_two_of_three_silent_or_cut_is_a_shared_cause() {
 #[test]
 fn rule_2_every_witness_answers_a_request_that_began_after_the_first_bad_one() {
     let mut late = one(bad("c", &Class::Silent, 2_000));
-    late.verdicts[1].probe.green = Some(Green { asked: ago(2_000), came: ago(100) });
-    assert_eq!(late.serves(&ABC).frozen, Some(Frozen::SharedCause));
-    late.verdicts[1].probe.green = Some(Green { asked: ago(1_999), came: ago(100) });
-    late.serves(&["a", "b"]);
+    // Before it; beside it, where both may have begun while all was well; when the bad one was slow already.
+    for (asked, testifies) in [(2_000, false), (1_900, false), (1_001, false), (1_000, true), (200, true)] {
+        late.verdicts[1].probe.green = Some(Green { asked: ago(asked), came: ago(100) });
+        let choice = late.choose();
+        assert_eq!(choice.frozen, (!testifies).then_some(Frozen::SharedCause), "{asked}: {choice:#?}");
+        assert_eq!(names_of(&choice).len(), if testifies { 2 } else { 3 }, "{asked}");
+    }
 }
 
 #[test]
@@ -515,7 +518,9 @@ proptest! {
                 continue;
             }
             let since = verdict.probe.since;
-            let asked = |v: &&Verdict| v.probe.class == ProbeClass::Green && v.probe.green.is_some_and(|g| g.asked > since);
+            let slow = Duration::from_secs(1);
+            let asked =
+                |v: &&Verdict| v.probe.class == ProbeClass::Green && v.probe.green.is_some_and(|g| g.asked >= since + slow);
             let witnesses: Vec<&Verdict> = scene.verdicts.iter().filter(|v| v.class != Class::Absent).filter(asked).collect();
             prop_assert!(witnesses.len() * 2 > nodes && witnesses.iter().any(|v| !v.own), "{choice:#?}");
             prop_assert!(cause != Cause::EtcdCut || quorum + 1_001 <= u64::try_from(NOW.since(since).as_millis()).unwrap());
