@@ -9,6 +9,7 @@ pub mod emulator;
 pub mod failover;
 pub mod fixture;
 pub mod namespaces;
+pub mod openapi;
 pub mod process;
 pub mod scenario;
 pub mod wait;

@@ -262,7 +262,7 @@ fn is_proven(round: &Round<'_>, verdict: &Verdict) -> bool {
         Sight::Starting => false,
         Sight::Seeing => match verdict.probe.class {
             ProbeClass::Green => verdict.probe.fresh_greens >= round.health.probe.success_threshold,
-            // A word that says nothing about the node: its conditions decide.
+            // A word that says nothing about the node (an operator's is one): its conditions decide.
             ProbeClass::Unknown => verdict.probe.heard,
             _ => false,
         },

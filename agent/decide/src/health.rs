@@ -4,6 +4,7 @@
 //! |---|---|
 //! | no usable InternalIP | `no_address` |
 //! | marks: deletion, `Terminating`, in-place update, cluster-autoscaler, out-of-service, exclude label, drain | `maintenance` |
+//! | an operator has named it as an endpoint (`bootstrap --endpoint`) | `healthy` |
 //! | `Ready` missing or `False`; a pressure condition | `not_ready`, `pressure` |
 //! | probes: refused, shutdown, red, etcd-cut | of the same names |
 //! | silent, and it has answered this agent before | `silent` |
@@ -105,7 +106,11 @@ pub enum Class {
 /// Source: Gardener's `CheckNode` for the conditions, Gardener contract section 4 for the marks.
 pub fn verdict(node: &NodeView, probe: Option<&Reading>, judge: Judge<'_>) -> Verdict {
     let ip = node.internal_ip();
-    let conditions = if judge.health.conditions { conditions(node) } else { Conditions::Fine };
+    let judged = judge.health.conditions && !node.vouched_for;
+    let conditions = if judged { conditions(node) } else { Conditions::Fine };
+    // As good as an answer that says nothing of the node.
+    let word = Reading { heard: true, ..Reading::default() };
+    let probe = if node.vouched_for { Some(&word) } else { probe };
     let (unhealthy, ready_unknown) = match conditions {
         Conditions::Fine => (None, false),
         Conditions::Unknown(class) => (Some(class), true),

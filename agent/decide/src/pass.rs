@@ -310,6 +310,14 @@ fn wake(pass: &mut Pass, at: Moment) {
     pass.wake = Some(pass.wake.map_or(at, |earlier| earlier.min(at)));
 }
 
+impl Pass {
+    /// Whether nothing is to be written any more.
+    pub fn is_settled(&self) -> bool {
+        let reads = self.cloud.as_ref().is_none_or(|step| matches!(step, CloudStep::Read(_)));
+        reads && self.object.is_none() && self.report.is_none() && matches!(self.outcome, Some(Outcome::Done(_)))
+    }
+}
+
 impl Memory {
     /// The balancer as last read, where there is one.
     pub fn observed(&self) -> Option<&Observed> {

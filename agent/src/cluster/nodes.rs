@@ -101,6 +101,7 @@ pub fn view(node: SlimNode) -> Read<NodeView> {
         conditions: status.conditions.unwrap_or_default().into_iter().map(condition).collect(),
         boot_id: status.node_info.unwrap_or_default().boot_id,
         drain_until: drain_until.map(Timestamp::as_second),
+        vouched_for: false,
     };
     Ok((name, view))
 }

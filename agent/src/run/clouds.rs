@@ -157,6 +157,11 @@ impl Clouds {
         self.news.subscribe()
     }
 
+    /// Whether the credentials were looked at, with or without success.
+    pub fn have_looked(&self) -> bool {
+        self.state().fingerprint.is_some()
+    }
+
     /// The credentials' project, or why it is not known.
     pub fn project_id(&self) -> Result<String, String> {
         match &self.state().known {

@@ -17,11 +17,13 @@
 //! Any task that ends by itself ends the process: systemd or the kubelet starts it again, which is better than an
 //! agent that limps. On the way down readiness goes first, then the work, the Lease last.
 
+mod assembly;
 pub mod clouds;
 pub mod dns;
 pub mod hands_off;
 pub mod kubelets;
 pub mod leader;
+mod named_nodes;
 pub mod probing;
 pub mod proof;
 pub mod settings;
@@ -48,12 +50,10 @@ use crate::cluster::client::{self, Access};
 use crate::cluster::events::Announcer;
 use crate::host::config::Source;
 use crate::{REVISION, VERSION};
-use clouds::{Clouds, Origins};
+use assembly::{Assembly, Wiring};
 use leader::{Candidate, Leadership};
-use probing::Probing;
 use settings::{Live, Reloading};
-use sources::Sources;
-use worker::{Context, Place};
+use worker::{Errand, Witness};
 
 /// Time for the work under way to end on shutdown; every request has a shorter limit of its own.
 const DRAIN: Duration = Duration::from_secs(15);
@@ -89,29 +89,17 @@ pub async fn run(settings: Settings, source: Source, log: LogHandle) -> anyhow::
         access = access(&live, &health) => access?,
         () = signals.next() => return Ok(()),
     };
-    let sources = Sources::start(&live, access.as_ref(), &health, &mut watches)?;
-    if let Some(access) = access.clone() {
-        watches.spawn(access.follow(live.clone()));
-    }
-    let (stop_lease, lease_stopped) = watch::channel(false);
-    let (quorum_out, quorum) = watch::channel(None);
-    let probing = Probing::start(&live, access.as_ref(), &sources, &metrics, quorum, &mut watches)?;
-    let (leadership, mut election) =
-        elect(&settings, access.as_ref(), &health, &metrics, (quorum_out, Arc::clone(&probing.hurry)), lease_stopped)?;
-    let clouds = Arc::new(Clouds::new(Origins {
-        live: live.clone(),
-        clusters: access.is_some().then(|| sources.clusters.clone()),
-        reference: sources.reference.clone(),
-        check: health.dependency("credentials"),
-        metrics: metrics.clone(),
-    }));
-    watches.spawn(Arc::clone(&clouds).follow());
-    watches.spawn(Arc::clone(&clouds).keep());
-    let announcer = announcer(&settings, access.as_ref(), &mut watches)?;
+    let wiring = Wiring {
+        live,
+        access: access.clone(),
+        health: health.clone(),
+        metrics,
+        errand: Errand::Keep,
+        witness: Witness::default(),
+        named: Vec::new(),
+    };
+    let Assembly { context, mut election, stop_lease } = assembly::start(wiring, &mut watches)?;
     let (stop, stopped) = watch::channel(false);
-    let place =
-        Place { own_node: node_name(&settings), election: settings.leader_election.enabled && access.is_some() };
-    let context = Context { live, settings, sources, probing, place, leadership, clouds, metrics, announcer };
     dns::start(&context, access.as_ref(), &mut watches)?;
     let mut work = tokio::spawn(supervisor::run(context, health.clone(), stopped));
     info!(version = VERSION, "running");

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::clouds::reference::{self, Reference};
+use super::named_nodes;
 use super::settings::Live;
 use crate::admin::{Check, Health};
 use crate::cluster::client::Access;
@@ -38,10 +39,11 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Starts to follow everything that the settings ask for.
+    /// Starts to follow everything that the settings ask for. `named`: nodes that are there whatever anybody lists.
     pub fn start(
         live: &Live,
         access: Option<&Access>,
+        named: Vec<NodeView>,
         health: &Health,
         tasks: &mut JoinSet<()>,
     ) -> anyhow::Result<Self> {
@@ -59,10 +61,21 @@ impl Sources {
                 let api = Api::all(client.clone());
                 tasks.spawn(follow("Nodes", api, Some(selector), nodes::view, nodes_out));
             }
-            (NodeSource::File, _) | (NodeSource::Kubernetes, None) => {
+            // Before there is a Kubernetes the ones that are named are all.
+            (NodeSource::Kubernetes, None) => {
+                drop(nodes_out.send_replace(Watched { listed: true, ..Watched::default() }));
+            }
+            (NodeSource::File, _) => {
                 tasks.spawn(node_list::follow(PathBuf::from(&settings.nodes.file), selector, nodes_out));
             }
         }
+        let nodes = if named.is_empty() {
+            nodes
+        } else {
+            let (out, joined) = watch::channel(Watched::default());
+            tasks.spawn(named_nodes::join(nodes, named, out));
+            joined
+        };
         let mut written = None;
         if let Some(client) = client {
             let namespace = &settings.exposure.namespace;

@@ -5,6 +5,7 @@
 
 mod lanes;
 mod notes;
+mod witness;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use decide::Moment;
 use decide::endpoints::{LastGood, Outlook, Quorums, Round, Sight, choose};
-use decide::exposure::{ExposureView, Facts};
+use decide::exposure::{ExposureView, Facts, is_ours};
 use decide::health::{Class, Judge, NodeView, Roster, Verdict, verdict};
 use decide::leader::older;
 use decide::pass::{CloudStep, Memory, ObjectStep, Pass, Situation, pass, sorted_endpoints, spec_endpoints};
@@ -31,12 +32,18 @@ use crate::cluster::ApiFailure;
 use crate::cluster::events::Announcer;
 use crate::cluster::exposures::Exposed;
 use crate::cluster::facts;
+use crate::cluster::watch::Watched;
 use crate::host::clock;
 use lanes::Lanes;
 use notes::Notes;
 
+pub use witness::{Turn, Witness};
+
 /// A worker that nothing happens to looks up this often.
 const LOOK_UP: Duration = Duration::from_secs(30);
+/// How long after its start a worker waits for facts and credentials to be looked at once: what it would say of them
+/// before, it would take back at once.
+const INFORMED: Duration = Duration::from_secs(2);
 
 /// What every worker looks at; cheap to clone.
 #[derive(Clone)]
@@ -59,6 +66,33 @@ pub struct Context {
     pub metrics: Metrics,
     /// Where events are handed in.
     pub announcer: Announcer,
+    /// What the workers are there for.
+    pub errand: Errand,
+    /// Who is told what comes of each turn.
+    pub witness: Witness,
+}
+
+/// What a worker is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// Keeps the balancer as it should be.
+    Keep,
+    /// Has it made once. The object is made even while somebody else leads: who works on it is the leader's business.
+    Make,
+    /// Has it removed, where there is no object that could ask for it.
+    Remove,
+}
+
+impl Context {
+    /// Whether everything that a balancer is made of was looked at, with or without success.
+    fn is_informed(&self) -> bool {
+        fn looked<V>(watched: &watch::Receiver<Watched<V>>) -> bool {
+            let watched = watched.borrow();
+            watched.listed || watched.problem.is_some()
+        }
+        let cluster = || looked(&self.sources.clusters) && looked(&self.sources.infrastructures);
+        (self.sources.exposures.is_none() || cluster()) && self.clouds.have_looked()
+    }
 }
 
 /// Where this agent runs.
@@ -88,6 +122,8 @@ pub struct Worker {
     /// Whether any API server has been green since the start.
     ever_green: bool,
     quorums: Quorums,
+    /// Until when it waits to be informed; the past, once it is.
+    informed: Moment,
 }
 
 /// What happened.
@@ -119,6 +155,7 @@ impl Worker {
             asked: Since::default(),
             ever_green: false,
             quorums: Quorums::default(),
+            informed: clock::now() + INFORMED,
         }
     }
 
@@ -166,6 +203,17 @@ impl Worker {
             self.notes.absent();
             return self.create(lanes, now);
         }
+        if object.as_ref().is_some_and(|object| !is_ours(&object.view, &self.context.settings)) {
+            // Somebody else's of the name that ours was to have.
+            self.notes.absent();
+            return None;
+        }
+        if now < self.informed {
+            if !self.context.is_informed() {
+                return Some(self.informed);
+            }
+            self.informed = now;
+        }
         let view = object.as_ref().map_or_else(|| self.standalone(), |object| object.view.clone());
         let (verdicts, outlook) = self.verdicts(now);
         let facts = self.facts();
@@ -196,7 +244,15 @@ impl Worker {
         }
         self.notes.pass(&pass, verdicts.as_deref(), &self.memory, leads_until.is_some());
         self.tell_silent();
-        self.start(&pass, object, lanes, now)
+        let wake = self.start(&pass, object, lanes, now);
+        self.context.witness.tell(|| Turn {
+            settled: pass.is_settled() && lanes.object_idle() && lanes.status_idle(),
+            leads: leads_until.is_some(),
+            observed: self.memory.observed().cloned(),
+            view,
+            pass,
+        });
+        wake
     }
 
     fn start(&mut self, pass: &Pass, object: Option<Exposed>, lanes: &mut Lanes, now: Moment) -> Option<Moment> {
@@ -230,7 +286,8 @@ impl Worker {
     fn create(&mut self, lanes: &mut Lanes, now: Moment) -> Option<Moment> {
         let settings = &self.context.settings;
         let (exposures, watched) = self.context.sources.exposures.clone()?;
-        let wanted = settings.exposure.create_if_missing && settings.exposure.name == self.name && self.led;
+        let may = self.led || self.context.errand == Errand::Make;
+        let wanted = settings.exposure.create_if_missing && settings.exposure.name == self.name && may;
         if !wanted || !watched.borrow().listed || !lanes.object_idle() {
             return None;
         }
@@ -321,6 +378,7 @@ impl Worker {
             kind: wish.r#type.clone(),
             port: wish.port.into(),
             finalizer: true,
+            deleting: self.context.errand == Errand::Remove,
             ..ExposureView::default()
         }
     }

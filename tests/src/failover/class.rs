@@ -108,10 +108,9 @@ impl Class {
         match self {
             Self::NodeEvent => Goal::TimesFloor(1.5, 2.0),
             Self::Kill | Self::KillLeaders | Self::Graceful => Goal::Removal(1_000.0),
-            Self::EtcdKill | Self::EtcdStop | Self::EtcdLost => Goal::Removal(5_000.0),
+            Self::EtcdKill | Self::EtcdStop | Self::EtcdLost | Self::LeaderDownShort => Goal::Removal(5_000.0),
             Self::Stop | Self::LinkDown => Goal::Removal(4_000.0),
             Self::LeaderDown => Goal::Removal(17_000.0),
-            Self::LeaderDownShort => Goal::Removal(5_000.0),
             Self::LeaderTerm => Goal::Acts(200.0),
             Self::LeaderKill => Goal::Acts(17_000.0),
             Self::LeaderKillShort => Goal::Acts(5_000.0),

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::sampler::Sampler;
 use crate::agent::{Agent, merge};
 use crate::control_plane::ControlPlane;
+use crate::control_plane::apiserver::ApiServer;
 use crate::control_plane::users::ADMIN;
 use crate::emulator::{Entry, Handle};
 use crate::namespaces::Network;
@@ -83,7 +84,7 @@ impl<'a> Rig<'a> {
     /// Waits until a fault may begin: all nodes are targets and green to every agent, one of which leads.
     pub async fn settled(&self) -> Result<usize> {
         self.world.awaits_targets(&NODES, PATIENCE).await?;
-        join_all(self.world.control_plane.api_servers().iter().map(|server| server.ready()))
+        join_all(self.world.control_plane.api_servers().iter().map(ApiServer::ready))
             .await
             .into_iter()
             .collect::<Result<()>>()?;

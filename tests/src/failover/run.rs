@@ -197,7 +197,7 @@ async fn mend(rig: &mut Rig<'_>, class: Class, victim: usize) -> Result<()> {
 
 /// Drain, restart, undrain, one node after the other. The times are those of the slowest.
 async fn rolling(rig: &Rig<'_>, sample: &mut Sample) -> Result<()> {
-    sample.node = "all".to_owned();
+    "all".clone_into(&mut sample.node);
     let slowest = |one: Option<f64>, other: f64| Some(one.map_or(other, |one| one.max(other)));
     for (node, name) in NODES.into_iter().enumerate() {
         let began = Instant::now();

@@ -63,6 +63,30 @@ fn nothing_healthy_and_nothing_known_takes_nodes_that_are_not_drained() {
 }
 
 #[test]
+fn a_node_that_somebody_answers_for_enters_without_evidence() {
+    let (pool, health, now) = (Pool::default(), Health::default(), Moment(Duration::from_secs(1000)));
+    let named = |name: &str, last: u8| {
+        let addresses = vec![internal(IpAddr::from([10, 0, 0, last]))];
+        let node = crate::health::NodeView {
+            name: name.to_owned(),
+            addresses,
+            vouched_for: true,
+            ..crate::health::NodeView::default()
+        };
+        crate::health::verdict(&node, None, crate::health::Judge { health: &health, own_node: "", wall: 0 })
+    };
+    let (verdicts, last_good) = ([named("a", 1), named("b", 2)], LastGood::default());
+    // Nobody has answered and nobody has to be waited for; or somebody else answers well.
+    let readings = || verdicts.iter().map(|verdict| &verdict.probe);
+    assert_eq!(Sight::judge(Some(now), false, readings(), now, &health), Sight::Blind);
+    for sight in [Sight::Blind, Sight::Seeing] {
+        let outlook = Outlook { sight, ..Outlook::default() };
+        let round = Round { verdicts: &verdicts, last_good: &last_good, pool: &pool, now, health: &health, outlook };
+        assert_eq!(names_of(&super::choose(&round)), ["a", "b"], "{sight:?}");
+    }
+}
+
+#[test]
 fn an_empty_list_keeps_the_pool_as_it_is() {
     let choice = choose(&[], &last_good(&[("a", 1), ("b", 2)]));
     assert_eq!(names_of(&choice), ["a", "b"]);

@@ -48,6 +48,19 @@ fn conditions_count_as_gardener_counts_them() {
 }
 
 #[test]
+fn whom_somebody_answers_for_needs_no_condition_and_no_answer_and_obeys_marks() {
+    let mut node = node();
+    (node.conditions, node.vouched_for) = (Vec::new(), true);
+    let silent = Reading { class: ProbeClass::Refused, ..Reading::default() };
+    let health = Health::default();
+    let judge = Judge { health: &health, own_node: "", wall: 0 };
+    let verdict = super::verdict(&node, Some(&silent), judge);
+    assert_eq!((verdict.class, verdict.serves, verdict.probe.heard), (Class::Healthy, true, true));
+    node.deleting = true;
+    assert_eq!(judged(&node, &health).class, Class::Maintenance(Mark::Deletion));
+}
+
+#[test]
 fn every_mark_of_maintenance_is_seen() {
     let label = |key: &'static str| move |n: &mut NodeView| drop(n.labels.insert(key.to_owned(), String::new()));
     let taint = |key: &'static str| move |n: &mut NodeView| n.taints.push(key.to_owned());

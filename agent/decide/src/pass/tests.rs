@@ -7,6 +7,7 @@ use serde_json::Map;
 use super::*;
 use crate::access::Egress;
 use crate::desired::{self, AddressMode, BalancerStatus};
+use crate::endpoints::Sight;
 use crate::health::{Class, NodeAddress};
 use crate::retry::{Fault, FaultKind};
 use crate::status::{LastError, LastOperation, Record};
@@ -90,13 +91,17 @@ impl Scene {
     }
 
     fn at(&self, now: Moment) -> Pass {
+        self.with(now, &Outlook::default())
+    }
+
+    fn with(&self, now: Moment, outlook: &Outlook) -> Pass {
         pass(&Situation {
             now,
             wall: 5000,
             settings: &self.settings,
             leads_until: Some(now + Duration::from_secs(3600)),
             verdicts: Some(&self.verdicts),
-            outlook: Outlook::default(),
+            outlook: *outlook,
             view: &self.view,
             has_object: true,
             facts: &self.facts,
@@ -136,7 +141,20 @@ impl Scene {
 #[test]
 fn what_is_settled_needs_nothing() {
     let pass = settled().pass();
+    assert!(pass.is_settled());
     assert_eq!((pass.cloud, pass.object, pass.report), (None, None, None));
+}
+
+#[test]
+fn who_has_just_started_says_nothing_new_of_the_nodes() {
+    let mut scene = settled();
+    scene.verdicts[0].class = Class::Unproven;
+    let said = |sight| {
+        let outlook = Outlook { sight, ..Outlook::default() };
+        scene.with(NOW, &outlook).report.and_then(|report| report.conditions)
+    };
+    assert_eq!(said(Sight::Starting), None);
+    assert!(said(Sight::Seeing).is_some());
 }
 
 #[test]

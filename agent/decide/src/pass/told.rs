@@ -2,6 +2,7 @@
 
 use super::{Balancer, Pass, Situation};
 use crate::desired::Identity;
+use crate::endpoints::Sight;
 use crate::exposure::{self, Operation};
 use crate::status::{self, Outcome, Record, Waiting};
 use crate::{conditions, names, plan};
@@ -53,10 +54,12 @@ fn new_conditions(situation: &Situation<'_>, pass: &Pass, outcome: &Outcome) -> 
     let Situation { view, memory, .. } = *situation;
     let known = !matches!(memory.balancer, Balancer::Unread);
     let contested = memory.foreign.contested(situation.now);
-    let findings = [
-        conditions::load_balancer_ready(outcome, known, memory.observed(), view.paused, &contested),
-        conditions::endpoints_healthy(&pass.choice, situation.verdicts),
-    ];
+    let mut findings =
+        vec![conditions::load_balancer_ready(outcome, known, memory.observed(), view.paused, &contested)];
+    // Before the first answers could have come what was said last is better.
+    if situation.outlook.sight != Sight::Starting {
+        findings.push(conditions::endpoints_healthy(&pass.choice, situation.verdicts));
+    }
     conditions::merged(&view.status.conditions, &findings, situation.wall)
 }
 

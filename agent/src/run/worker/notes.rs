@@ -28,6 +28,8 @@ pub(super) struct Notes {
     announcer: Announcer,
     /// The object that events are about; `None`: there is none.
     regarding: Option<Regarding>,
+    /// What its status says already: the addresses of a success.
+    reported: Vec<String>,
     hands: Hands,
     contested: Vec<String>,
     left_behind: Option<String>,
@@ -59,6 +61,7 @@ impl Notes {
             metrics,
             announcer,
             regarding: None,
+            reported: Vec::new(),
             hands: Hands::On,
             contested: Vec::new(),
             left_behind: None,
@@ -86,6 +89,10 @@ impl Notes {
             name: view.name.clone(),
             uid: view.uid.clone(),
         });
+        let succeeded = view.map(|view| &view.status).filter(|status| {
+            status.error.is_none() && status.operation.as_ref().is_some_and(|last| last.state == "Succeeded")
+        });
+        self.reported = succeeded.map(|status| status.ingress.clone()).unwrap_or_default();
         let hands = if view.is_some_and(|view| view.paused) { Hands::Off } else { Hands::On };
         self.metrics.set_paused(hands == Hands::Off);
         if self.hands != hands {
@@ -231,7 +238,10 @@ impl Notes {
             Outcome::Done(Some(ip)) => {
                 let reason = Reason::LoadBalancerReady;
                 info!(exposure, reason = reason.word(), %ip, "the balancer is as desired");
-                self.announce(reason, "Reconcile", &format!("the load balancer is as desired and ready at {ip}"));
+                // Whoever takes over what is well has no news.
+                if self.outcome.is_some() || !self.reported.contains(&ip.to_string()) {
+                    self.announce(reason, "Reconcile", &format!("the load balancer is as desired and ready at {ip}"));
+                }
             }
             Outcome::Done(None) if matches!(pass.plan.as_ref().map(|plan| &plan.step), Some(Step::Gone)) => {
                 info!(exposure, "the balancer is gone");
