@@ -21,7 +21,7 @@ use ipnet::Ipv4Net;
 use nix::sched::{CloneFlags, setns};
 use nix::unistd::Uid;
 
-use crate::process::{forget_namespace, janitor_namespace};
+use crate::process::{forget_namespace, janitor_namespace, say};
 
 /// All addresses.
 pub const NETWORK: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 0, 0), 15);
@@ -65,6 +65,14 @@ pub fn missing() -> Option<String> {
         Ok(output) => Some(format!("`ip netns list` says: {}", String::from_utf8_lossy(&output.stderr).trim())),
         Err(_) => Some("there is no `ip`: install iproute2".to_owned()),
     }
+}
+
+/// A network for a test; `None`, and loudly so, where there can be none. As root that is an error: then it is to run.
+pub fn for_test(what: &str, nodes: u8) -> Result<Option<Network>> {
+    let Some(missing) = missing() else { return Network::new(nodes).map(Some) };
+    ensure!(!Uid::effective().is_root(), "as root {what} is to be tested: {missing}");
+    say(&format!("SKIPPED: {what} is not tested, {missing}"));
+    Ok(None)
 }
 
 /// A hub, nodes, and a namespace for the etcd member of each.

@@ -2,25 +2,18 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
-use nix::unistd::Uid;
+use anyhow::{Result, bail};
 use tests::control_plane::ControlPlane;
-use tests::namespaces::{Network, in_hub, missing};
+use tests::namespaces::{for_test, in_hub};
 use tests::world::{NODES, World};
 
 use super::{PATIENCE, free, never_left, sees_all};
 
-/// A network for the test; `None`, and loudly so, where there can be none.
-fn network() -> Result<Option<Network>> {
-    let Some(missing) = missing() else { return Network::new(3).map(Some) };
-    ensure!(!Uid::effective().is_root(), "as root this is to run: {missing}");
-    eprintln!("SKIPPED: a rule that needs links to cut, {missing}");
-    Ok(None)
-}
+const WHAT: &str = "a rule that needs links to cut";
 
 #[test]
 fn only_the_leaders_link_is_down_and_only_the_leaders_node_leaves() -> Result<()> {
-    let Some(network) = network()? else { return Ok(()) };
+    let Some(network) = for_test(WHAT, 3)? else { return Ok(()) };
     in_hub(&network, || async {
         let mut world = World::across(&network, ControlPlane::builder()).await?;
         let mut agents = Vec::new();
@@ -54,7 +47,7 @@ fn only_the_leaders_link_is_down_and_only_the_leaders_node_leaves() -> Result<()
 
 #[test]
 fn a_node_that_takes_no_new_connections_leaves_although_the_open_ones_go_on() -> Result<()> {
-    let Some(network) = network()? else { return Ok(()) };
+    let Some(network) = for_test(WHAT, 3)? else { return Ok(()) };
     in_hub(&network, || async {
         let world = World::across(&network, ControlPlane::builder()).await?;
         let agent = world.agent("cp-0", World::quick_election()).await?;
