@@ -11,6 +11,7 @@ pub mod failover;
 pub mod fixture;
 pub mod namespaces;
 pub mod openapi;
+pub mod playground;
 pub mod process;
 pub mod scenario;
 pub mod wait;

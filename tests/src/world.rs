@@ -90,6 +90,15 @@ impl World {
         Ok(world)
     }
 
+    /// As [`World::three`], with an emulator of one's own making.
+    pub async fn three_with(emulator: Options) -> Result<Self> {
+        let kinds = &["selfhostedshootexposures", "clusters", "infrastructures"];
+        let world = Self::bare(ControlPlane::builder().api_servers(3).links(), kinds, emulator).await?;
+        world.gardener_objects().await?;
+        world.create_exposure(json!({})).await?;
+        Ok(world)
+    }
+
     /// As [`World::three`] on a control plane of one's own making; the exposure is the caller's to make. With three API
     /// servers they are the nodes', with fewer the nodes are made up.
     pub async fn managed(control_plane: Builder) -> Result<Self> {

@@ -83,6 +83,11 @@ impl Handle {
         tokens["access_token"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// The ids of all keys that are not deleted.
+    pub fn keys(&self) -> Vec<String> {
+        self.shared.look(|state| state.keys.keys().cloned().collect())
+    }
+
     /// E3: deletes a key. False if there was none.
     pub fn revoke_key(&self, id: &str) -> bool {
         self.shared.change(|state| state.keys.remove(id).is_some())

@@ -191,7 +191,10 @@ impl Evidence {
                     self.slow[Path::Alive as usize] = Slow::default();
                 }
             }
-            (_, Answer::Shutdown) => self.turn(State::Shutdown(since)),
+            (_, Answer::Shutdown) => {
+                let first = if let State::Shutdown(first) = self.state { first.min(since) } else { since };
+                self.turn(State::Shutdown(first));
+            }
             (_, Answer::Etcd) => {
                 let first = if let State::Etcd(first, _) = self.state { first } else { since };
                 self.turn(State::Etcd(first, since));
