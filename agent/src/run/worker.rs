@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use decide::Moment;
-use decide::endpoints::{LastGood, Round, choose};
+use decide::endpoints::{LastGood, Quorums, Round, choose};
 use decide::exposure::{ExposureView, Facts, is_ours};
 use decide::health::Roster;
 use decide::leader::{Strain, older};
@@ -128,6 +128,7 @@ pub struct Worker {
     ever_green: bool,
     /// What speaks against this agent as a leader.
     strain: Strain,
+    quorums: Quorums,
     /// Until when it waits to be informed; the past, once it is.
     informed: Moment,
 }
@@ -161,6 +162,7 @@ impl Worker {
             asked: Since::default(),
             ever_green: false,
             strain: Strain::default(),
+            quorums: Quorums::default(),
             informed: clock::now() + INFORMED,
         }
     }

@@ -24,4 +24,5 @@ mod neighbours;
 mod operator;
 mod reach;
 mod reload;
+mod rules;
 mod webhook;

@@ -36,11 +36,12 @@ impl Worker {
         self.ever_green |= verdicts.iter().any(|verdict| verdict.probe.green.is_some());
         let since = self.asked.noted(nodes.listed, now).filter(|_| health.probe.enabled);
         let asked = verdicts.iter().filter(|verdict| verdict.ip.is_some()).map(|verdict| &verdict.probe);
+        self.quorums.note(*probing.quorum.borrow());
         let outlook = Outlook {
             sight: Sight::judge(since, self.ever_green, asked, now, health),
             stale: nodes.problem.is_some(),
             election: place.election,
-            quorum: *probing.quorum.borrow(),
+            quorums: self.quorums,
         };
         // Whether etcd serves is worth knowing now.
         if self.led && verdicts.iter().any(|verdict| verdict.class == Class::EtcdCut) {
