@@ -240,7 +240,7 @@ fn reconcile(situation: &Situation<'_>, pass: &mut Pass) {
         read_later(situation, pass, &identity.name);
         return conclude(situation, pass, said(Outcome::Failed(Failure::not_ours(&identity.name, &why))));
     }
-    if memory.must_read || (memory.wants_look && !removes(situation, pass)) {
+    if memory.must_read || (memory.wants_look.is_some() && !removes(situation, pass)) {
         return read(situation, pass, &identity.name, standing);
     }
     let unlisted = settings.controllers.endpoints && situation.verdicts.is_none();

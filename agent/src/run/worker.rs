@@ -210,7 +210,7 @@ impl Worker {
             if self.led {
                 // What hangs from a time before must not hold back the first look.
                 self.memory.promoted(now);
-                self.give_up(lanes);
+                self.give_up(lanes, now);
             } else {
                 self.memory.demoted();
                 lanes.give_up_look();
@@ -280,10 +280,10 @@ impl Worker {
     }
 
     /// Waits no longer for what is under way at STACKIT; whether that was a change of the balancer.
-    fn give_up(&mut self, lanes: &mut Lanes) -> bool {
+    fn give_up(&mut self, lanes: &mut Lanes, now: Moment) -> bool {
         let changes = lanes.give_up();
         if changes {
-            self.memory.given_up();
+            self.memory.given_up(now);
         }
         changes
     }
@@ -295,7 +295,7 @@ impl Worker {
             && let Some(free) = lanes.free_for(step)
         {
             if now >= free {
-                if self.give_up(lanes) {
+                if self.give_up(lanes, now) {
                     self.notes.given_up();
                 }
                 self.notes.sending(step, now);

@@ -40,10 +40,10 @@ pub struct Memory {
     pub next_read: Moment,
     /// Somebody asked for the operation, and the annotation that said so is gone.
     pub refresh: bool,
-    /// Somebody waits for a look at the balancer; unlike doubt it does not hold back a removal.
-    pub wants_look: bool,
-    /// A write may have been carried out though nobody knows: what is found then may be our own doing.
-    unanswered: bool,
+    /// Since when somebody waits for a look at the balancer; unlike doubt that does not hold back a removal.
+    pub wants_look: Option<Moment>,
+    /// When a write was last given up that may have been carried out: what is found next may be our own doing.
+    unanswered: Option<Moment>,
     /// The last write to the status failed.
     pub status_failed: bool,
     /// The writes that are left for now.
@@ -112,8 +112,8 @@ impl Memory {
 
     /// What is true whoever leads: counters, and what has left the pool.
     fn lasting(&mut self) -> Self {
-        let Self { budget, foreign, pool, lag, refusals, gone, .. } = std::mem::take(self);
-        Self { budget, foreign, pool, lag, refusals, gone, ..Self::default() }
+        let Self { budget, foreign, pool, lag, gone, refusals, .. } = std::mem::take(self);
+        Self { budget, foreign, pool, lag, gone, refusals, ..Self::default() }
     }
 
     /// The object is being deleted while somebody else leads, who deletes the balancer.
@@ -122,8 +122,8 @@ impl Memory {
     }
 
     /// A write under way is no longer waited for. It may be carried out all the same.
-    pub fn given_up(&mut self) {
-        self.unanswered = true;
+    pub fn given_up(&mut self, now: Moment) {
+        self.unanswered = Some(now);
     }
 
     /// A step at STACKIT is being sent, which carries `choice`; `per_minute` is the setting
@@ -169,7 +169,7 @@ impl Memory {
     /// The operation annotation is gone, because somebody asked for the operation: look at the balancer afresh, and
     /// let the answer be a new one.
     pub fn asked(&mut self, now: Moment) {
-        self.wants_look = true;
+        self.wants_look = Some(now);
         self.refresh = true;
         self.try_again(now);
     }
@@ -207,13 +207,13 @@ impl Memory {
         self.compare(observed.as_ref(), now);
         let was_there = self.observed().is_some();
         self.gone.read(was_there, observed.as_ref(), now);
-        self.unanswered = false;
+        self.unanswered = None;
         self.rereads.retain(|at| *at > now);
         let due = now + pause;
         self.next_read = self.rereads.first().copied().map_or(due, |reread| reread.min(due));
         self.balancer = observed.map_or(Balancer::Absent, |observed| Balancer::Present(Box::new(observed)));
         self.must_read = false;
-        self.wants_look = false;
+        self.wants_look = None;
         self.read_trouble = None;
     }
 
@@ -252,7 +252,7 @@ impl Memory {
 
     /// What a read shows that was not there before, and that no write of ours can have caused, is somebody else's.
     fn compare(&mut self, read: Option<&Observed>, now: Moment) {
-        let lost_answer = self.unanswered;
+        let lost_answer = self.unanswered.is_some();
         let lags = read.is_some_and(|read| self.lag.shows(Some(&read.version), now));
         if let (Balancer::Present(before), Some(after), false) = (&self.balancer, read, lost_answer || lags) {
             self.foreign.compared(&before.balancer, &after.balancer, now);
@@ -310,7 +310,9 @@ impl Memory {
     pub fn write_failed(&mut self, fault: Fault, targets: BTreeSet<Target>, now: Moment, jitter: f64) {
         let attempts = attempts(self.write_trouble.as_ref(), &fault, now);
         // After a conflict, a 404 on a write or an unknown outcome, only a GET tells what holds.
-        self.unanswered |= fault.outcome_unknown;
+        if fault.outcome_unknown {
+            self.given_up(now);
+        }
         self.must_read |= fault.outcome_unknown || matches!(fault.kind, FaultKind::Conflict | FaultKind::NotFound);
         let at_once = fault.kind == FaultKind::Conflict && attempts <= QUIET_CONFLICTS;
         let next = if at_once { now } else { now + retry::delay(&fault, attempts, jitter) };

@@ -200,7 +200,7 @@ fn a_wish_ends_every_pause_but_those_the_cloud_asked_for() {
         memory.read_failed(fault(kind, false), at(1), 1.0);
         memory.write_failed(fault(kind, false), BTreeSet::new(), at(1), 1.0);
         memory.asked(at(1));
-        assert!(memory.wants_look && memory.refresh);
+        assert!(memory.wants_look.is_some() && memory.refresh);
         for trouble in [memory.read_trouble, memory.write_trouble] {
             assert_eq!(trouble.unwrap().next == at(1), at_once, "{kind:?}");
         }
@@ -347,7 +347,7 @@ fn what_a_write_that_was_given_up_has_done_is_nobody_elses_doing() {
     let mut memory = Memory::default();
     memory.read(Some(observed("v1", BalancerStatus::Ready)), at(100), RESYNC, 0.5);
     for round in 1..=4 {
-        memory.given_up();
+        memory.given_up(at(100 + round));
         memory.write_failed(fault(FaultKind::Conflict, false), BTreeSet::new(), at(100 + round), 0.5);
         let mut landed = observed(&format!("w{round}"), BalancerStatus::Ready);
         landed.balancer.plan_id = format!("p{round}");
@@ -377,7 +377,7 @@ fn what_is_urgent_waits_two_seconds_at_most_where_that_can_help() {
 fn a_wish_to_look_is_met_by_any_answer_and_is_no_doubt() {
     let mut memory = Memory::default();
     memory.asked(at(1));
-    assert!(memory.wants_look && !memory.must_read);
+    assert!(memory.wants_look.is_some() && !memory.must_read);
     memory.read(Some(observed("v1", BalancerStatus::Ready)), at(2), RESYNC, 0.5);
-    assert!(!memory.wants_look && memory.refresh);
+    assert!(memory.wants_look.is_none() && memory.refresh);
 }
