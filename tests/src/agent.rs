@@ -1,6 +1,6 @@
 //! The agent as a process: the real binary, its settings in a file, its admin server asked over HTTP.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::control_plane::certificates::replace;
 use crate::control_plane::use_ring;
+use crate::namespaces::Seat;
 use crate::process::{Folder, Process};
 use crate::wait::{hopeless, until};
 
@@ -106,18 +107,29 @@ impl Agent {
         folder: &Folder,
         environment: &[(&str, &str)],
     ) -> Result<Self> {
+        Self::start_at(&Seat::here(Ipv4Addr::LOCALHOST), name, settings, folder, environment).await
+    }
+
+    /// As [`Agent::start_with`], in this seat; the admin server listens on its address.
+    pub async fn start_at(
+        seat: &Seat,
+        name: &str,
+        settings: Value,
+        folder: &Folder,
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
         let mut effective = serde_json::json!({
             "apiVersion": "agent.exposure.gardener.cloud/v1alpha1",
             "kind": "AgentConfiguration",
             "nodeName": name,
-            "server": {"bindAddress": "127.0.0.1:0"},
+            "server": {"bindAddress": format!("{}:0", seat.address)},
             "log": {"level": "debug"},
         });
         merge(&mut effective, settings);
         let config = folder.join(format!("{name}.yaml"));
         // JSON is YAML.
         std::fs::write(&config, effective.to_string()).context("writing the settings")?;
-        let mut command = Command::new(binary()?);
+        let mut command = seat.command(binary()?);
         command.arg("run").arg("--config").arg(&config).env_remove("KUBECONFIG").env_remove("NODE_NAME");
         command.envs(environment.iter().copied());
         let process = Process::start(name, command, folder.join(format!("{name}.log")))?;

@@ -1,7 +1,7 @@
 //! A whole self-hosted shoot on loopback: API server and etcd, the STACKIT emulator, Gardener's objects, and as many
 //! agents as a test wants. Every agent talks as its ServiceAccount, with the rights of `config/rbac.yaml` and no more.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,8 +18,9 @@ use crate::control_plane::apiserver::ApiServer;
 use crate::control_plane::link::Link;
 use crate::control_plane::users::{ADMIN, AGENT};
 use crate::control_plane::{Builder, ControlPlane, objects};
-use crate::emulator::{Emulator, KeyOptions, Options};
+use crate::emulator::{DataPlane, Emulator, KeyOptions, Options};
 use crate::fixture;
+use crate::namespaces::{self, Network, Seat};
 use crate::process::Folder;
 use crate::wait::until;
 
@@ -64,6 +65,8 @@ pub struct World {
     pub admin: Client,
     folder: Folder,
     three: bool,
+    /// Where the nodes are; empty, where they are not in namespaces.
+    seats: Vec<Seat>,
 }
 
 impl World {
@@ -105,6 +108,23 @@ impl World {
         Ok(world)
     }
 
+    /// As [`World::three`], each node in a network namespace with an etcd member of its own, the emulator in the hub and
+    /// its balancers with a data plane. To be called, and used, in the hub: [`namespaces::in_hub`].
+    pub async fn across(network: &Network, control_plane: Builder) -> Result<Self> {
+        let options = Options {
+            listen: SocketAddr::from((namespaces::HUB, 0)),
+            data_plane: Some(DataPlane { namespaces: Some(namespaces::NETWORK), ..DataPlane::default() }),
+            ..Options::default()
+        };
+        let nodes = u8::try_from(NODES.len())?;
+        let kinds = &["selfhostedshootexposures", "clusters", "infrastructures"];
+        let mut world = Self::bare(control_plane.on(network, nodes), kinds, options).await?;
+        world.seats = (0..NODES.len()).map(|node| network.seat(node).clone()).collect();
+        world.gardener_objects().await?;
+        world.create_exposure(json!({})).await?;
+        Ok(world)
+    }
+
     /// As [`World::start`] on infrastructure that Gardener does not manage: no `Cluster`, no `Infrastructure`, and not
     /// even their kinds.
     pub async fn unmanaged() -> Result<Self> {
@@ -136,7 +156,7 @@ impl World {
             let address = own.map_or_else(|| format!("10.0.0.{}", 10 + index), |own| own.address().ip().to_string());
             fixture::node(name).internal_ip(&address).control_plane().create(&admin).await?;
         }
-        let world = Self { control_plane, emulator, admin, folder, three };
+        let world = Self { control_plane, emulator, admin, folder, three, seats: Vec::new() };
         world.write_key(&world.emulator.service_account_key(&KeyOptions::default())?)?;
         std::fs::write(world.credentials().join("project-id"), world.emulator.project())?;
         Ok(world)
@@ -186,7 +206,10 @@ impl World {
     pub async fn agent_with(&self, name: &str, over: Value, environment: &[(&str, &str)]) -> Result<Agent> {
         let mut settings = self.settings_of(name)?;
         merge(&mut settings, over);
-        Agent::start_with(name, settings, &self.folder, environment).await
+        match self.seats.get(self.index(name)) {
+            Some(seat) => Agent::start_at(seat, name, settings, &self.folder, environment).await,
+            None => Agent::start_with(name, settings, &self.folder, environment).await,
+        }
     }
 
     /// The API server of a node; the only one, where there are no three.

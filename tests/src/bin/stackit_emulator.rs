@@ -89,6 +89,7 @@ impl Arguments {
             address_pool: self.address_pool,
             port_offset: self.port_offset,
             address_map: self.map.iter().copied().collect(),
+            namespaces: None,
             time_scale: self.time_scale,
             max_connections: self.max_connections,
         })

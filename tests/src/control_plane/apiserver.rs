@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -12,6 +12,7 @@ use http::Request;
 use super::binaries::Binary;
 use super::certificates::{Authority, SERVING_NAMES, signing_keys};
 use super::users::{ADMIN, Access, User, token_file};
+use crate::namespaces::Seat;
 use crate::process::Process;
 use crate::wait::{hopeless, until};
 
@@ -73,19 +74,21 @@ impl Shared {
 }
 
 impl ApiServer {
-    /// Starts one at `address`, without waiting for it.
+    /// Starts one in `seat`, without waiting for it.
     pub(crate) async fn start(
         folder: &Path,
         name: &str,
-        address: SocketAddr,
+        seat: &Seat,
+        port: u16,
         etcd: &str,
         authority: &Authority,
         shared: &Shared,
     ) -> Result<Self> {
         let binary = Binary::ApiServer.path().await?;
+        let address = SocketAddr::from((seat.address, port));
         let (certificate, key) = (folder.join(format!("{name}.crt")), folder.join(format!("{name}.key")));
         authority.serving(&SERVING_NAMES)?.write(&certificate, &key)?;
-        let mut command = Command::new(binary);
+        let mut command = seat.command(&binary);
         command
             .arg(format!("--bind-address={}", address.ip()))
             .arg(format!("--secure-port={}", address.port()))

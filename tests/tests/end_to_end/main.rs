@@ -23,4 +23,5 @@ mod neighbours;
 mod operator;
 mod reach;
 mod reload;
+mod rules;
 mod webhook;

@@ -91,17 +91,17 @@ impl Scene {
     }
 
     fn at(&self, now: Moment) -> Pass {
-        self.with(now, Outlook::default())
+        self.with(now, &Outlook::default())
     }
 
-    fn with(&self, now: Moment, outlook: Outlook) -> Pass {
+    fn with(&self, now: Moment, outlook: &Outlook) -> Pass {
         pass(&Situation {
             now,
             wall: 5000,
             settings: &self.settings,
             leads_until: Some(now + Duration::from_secs(3600)),
             verdicts: Some(&self.verdicts),
-            outlook,
+            outlook: *outlook,
             view: &self.view,
             has_object: true,
             facts: &self.facts,
@@ -151,7 +151,7 @@ fn who_has_just_started_says_nothing_new_of_the_nodes() {
     scene.verdicts[0].class = Class::Unproven;
     let said = |sight| {
         let outlook = Outlook { sight, ..Outlook::default() };
-        scene.with(NOW, outlook).report.and_then(|report| report.conditions)
+        scene.with(NOW, &outlook).report.and_then(|report| report.conditions)
     };
     assert_eq!(said(Sight::Starting), None);
     assert!(said(Sight::Seeing).is_some());

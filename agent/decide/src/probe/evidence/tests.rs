@@ -147,6 +147,7 @@ fn alive_and_two_slow_are_a_cut() {
     assert_eq!(scene.class(1999), ProbeClass::Green, "one is slow");
     assert_eq!((scene.class(2000), scene.at(2000).since), (ProbeClass::EtcdCut, ms(500)));
     assert_eq!(scene.hurried(1500), ProbeClass::EtcdCut);
+    assert_eq!(scene.at(3210).until, ms(3210), "they wait still");
 }
 
 #[test]
