@@ -19,12 +19,12 @@ use tokio::signal::unix::{SignalKind, signal};
 /// too.
 ///
 /// Prints one line once it can be used: `ready url=URL`, with a data plane `ready url=URL address-pool=CIDR`. URL/ is a page
-/// of its state; faults, switches and the journal are under URL/_emulator/.
+/// of its state; URL/_emulator/ lists its controls: faults, switches, the journal and more.
 #[derive(Parser)]
 #[command(name = "stackit-emulator")]
 struct Arguments {
     /// Where to listen; port 0 for any free one
-    #[arg(long, default_value = "127.0.0.1:0")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
     /// Speak HTTPS, with a certificate of a CA made for this run
     #[arg(long)]
