@@ -9,6 +9,7 @@ pub mod control_plane;
 pub mod emulator;
 pub mod failover;
 pub mod fixture;
+pub mod impostor;
 pub mod namespaces;
 pub mod openapi;
 pub mod playground;

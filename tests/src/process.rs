@@ -220,7 +220,7 @@ impl Drop for Folder {
 
 /// A line on stderr that shows up at once, not only when a test has failed: the test runner captures the print
 /// macros, not the stream.
-pub(crate) fn say(line: &str) {
+pub fn say(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 

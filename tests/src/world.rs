@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::agent::{self, Agent, merge};
 use crate::control_plane::apiserver::ApiServer;
 use crate::control_plane::link::Link;
-use crate::control_plane::users::{ADMIN, AGENT};
+use crate::control_plane::users::{ADMIN, AGENT, Access};
 use crate::control_plane::{Builder, ControlPlane, objects};
 use crate::emulator::{DataPlane, Emulator, KeyOptions, Options};
 use crate::fixture;
@@ -290,11 +290,18 @@ impl World {
             "kubeconfig": kubeconfig,
             // Nodes that are made up have no API server to ask.
             "health": {"probe": {"enabled": self.three}},
+            "kubernetes": {"fallback": self.three},
             "stackit": {
                 "credentialsDirectory": self.credentials(),
                 "loadBalancerEndpoint": self.emulator.url(),
             },
         }))
+    }
+
+    /// A kubeconfig that leads the agent of this node to its API server over `way`.
+    pub fn kubeconfig_over(&self, node: &str, way: &Link) -> Result<PathBuf> {
+        let access = Access { server: format!("https://{}", way.address()), ..self.api_server(node).access(&AGENT) };
+        self.control_plane.write_kubeconfig(&format!("agent-{node}-over-link"), &access)
     }
 
     /// An election that hands over within seconds.

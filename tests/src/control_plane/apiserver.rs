@@ -11,6 +11,7 @@ use http::Request;
 
 use super::binaries::Binary;
 use super::certificates::{Authority, SERVING_NAMES, signing_keys};
+use super::link::Link;
 use super::users::{ADMIN, Access, User, token_file};
 use crate::namespaces::Seat;
 use crate::process::Process;
@@ -122,6 +123,11 @@ impl ApiServer {
     /// The same as a URL.
     pub fn url(&self) -> String {
         format!("https://{}", self.address)
+    }
+
+    /// A way to it that can be cut, stalled and stranded.
+    pub fn link(&self) -> Result<Link> {
+        Link::start(Ipv4Addr::LOCALHOST, self.address)
     }
 
     /// Its process, to pause, resume or watch it.
