@@ -38,6 +38,7 @@ impl Leases {
 
     /// The same with little time for an answer: for who asks whether etcd serves. A write that an etcd without a leader has
     /// lost is answered after seven seconds; the same write to another server, or a moment later, at once.
+    #[must_use]
     pub fn hasty(&self) -> Self {
         let retry_period = self.timings.retry_period.min(HASTE);
         Self { timings: Timings { retry_period, ..self.timings }, ..self.clone() }
