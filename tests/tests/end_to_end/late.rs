@@ -79,7 +79,8 @@ fn nothing_of_a_put_whose_link_was_cut_arrives_when_it_is_healed() -> Result<()>
         std::fs::write(folder.join("credentials").join("serviceaccount.json"), key.to_string())?;
         let nodes = folder.join("nodes.yaml");
         std::fs::write(&nodes, node_list(&["cp-0", "cp-1", "cp-2"]).to_string())?;
-        let agent = Agent::start_at(network.seat(0), "cp-0", settings(&folder, &nodes, &emulator), &folder, &[]).await?;
+        let agent =
+            Agent::start_at(network.seat(0), "cp-0", settings(&folder, &nodes, &emulator), &folder, &[]).await?;
         awaits(&emulator, &["cp-0", "cp-1", "cp-2"]).await?;
         // A connection for writes is open from now on: what is written next is in the kernel's hands at once.
         replace(&nodes, &node_list(&["cp-0", "cp-1"]).to_string())?;
