@@ -1,6 +1,8 @@
 //! The election task: watches the Lease, sends what [`decide::leader`] decides, and tells until when this agent leads.
 //!
-//! Losing the Lease demotes in place: nothing ends, caches stay warm. The Lease is released last, after the work.
+//! Losing the Lease demotes in place: nothing ends, caches stay warm. The Lease is released last, after the work. An
+//! ailing leader does not wait for its work, which may hang: a PUT of it carries a version, and a name rests after a
+//! DELETE of others.
 
 use std::sync::Arc;
 
@@ -8,13 +10,15 @@ use decide::Moment;
 use decide::endpoints::Quorum;
 use decide::leader::{Election, Record, Timings, Turn};
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::{Api, Client};
+use kube::Api;
 use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
 
+use super::strains::Strains;
 use crate::admin::{Check, Metrics, Progress};
 use crate::cluster::ApiFailure;
 use crate::cluster::lease::{self, Leases};
+use crate::cluster::reach::Reach;
 use crate::cluster::watch::{Watched, follow};
 use crate::host::clock;
 
@@ -26,8 +30,8 @@ pub type Leadership = Option<Moment>;
 
 /// What the election task works with.
 pub struct Candidate {
-    /// A client that nothing else uses.
-    pub client: Client,
+    /// Connections that nothing else uses.
+    pub reach: Reach,
     /// `leaderElection.leaseNamespace`.
     pub namespace: String,
     /// `leaderElection.leaseName`.
@@ -46,25 +50,31 @@ pub struct Candidate {
     pub quorum: watch::Sender<Option<Quorum>>,
     /// Somebody wants to know now whether etcd serves.
     pub hurry: Arc<Notify>,
+    /// How fit this agent is to lead.
+    pub strains: Strains,
 }
 
 /// Runs until `stop` turns true, then releases the Lease.
 pub async fn run(candidate: Candidate, out: watch::Sender<Leadership>, mut stop: watch::Receiver<bool>) {
-    let Candidate { client, namespace, name, identity, timings, check, progress, metrics, quorum, hurry } = candidate;
-    let api: Api<Lease> = Api::namespaced(client, &namespace);
-    let leases = Leases::new(api.clone(), name.clone(), identity.clone(), timings);
+    let Candidate { reach, namespace, name, identity, timings, check, progress, metrics, quorum, hurry, strains } =
+        candidate;
+    let api: Api<Lease> = Api::namespaced(reach.client(), &namespace);
+    let leases = Leases::new(reach, namespace, name.clone(), identity.clone(), timings);
     let (seen, mut watched) = watch::channel(Watched::default());
     let following = follow("the Lease", api, Some(format!("metadata.name={name}")), lease::view, seen);
     tokio::pin!(following);
     let mut election = Election::new(identity.clone(), timings);
     let mut holder = None;
+    let mut strained = strains.changes();
     while !*stop.borrow() {
         progress.beat();
+        election.strained(strains.together());
         tell(&election, &out, &metrics, &mut holder);
         match election.turn(clock::now()) {
             Turn::Wait(until) => tokio::select! {
                 () = clock::sleep_until(until.min(clock::now() + LOOK_UP)) => {}
                 () = hurry.notified() => election.hurry(clock::now()),
+                Ok(()) = strained.changed() => {}
                 () = &mut following => return,
                 Ok(()) = watched.changed() => take_in(&mut election, &watched.borrow_and_update(), &name, &check),
                 Ok(()) = stop.changed() => {}
@@ -73,20 +83,26 @@ pub async fn run(candidate: Candidate, out: watch::Sender<Leadership>, mut stop:
                 warn!(lease = name, "the Lease was not renewed in time; standing back");
                 election.stepped_down();
             }
-            Turn::Create => attempt(&leases, None, &mut election, &identity, &quorum).await,
-            Turn::Take(base) | Turn::Renew(base) => {
-                attempt(&leases, Some(base), &mut election, &identity, &quorum).await;
+            Turn::HandOver(record, ailment) => {
+                warn!(lease = name, "{ailment}: somebody else is to lead");
+                election.stepped_down();
+                tell(&election, &out, &metrics, &mut holder);
+                if release(&leases, &record, &name).await {
+                    election.handed_over(ailment, clock::now());
+                } else {
+                    election.failed(clock::now(), rand::random());
+                }
             }
+            Turn::Create => attempt(&leases, None, &mut election, &quorum).await,
+            Turn::Take(base) | Turn::Renew(base) => attempt(&leases, Some(base), &mut election, &quorum).await,
         }
     }
     let held = election.record().filter(|record| record.holder == identity).cloned();
     election.stepped_down();
     tell(&election, &out, &metrics, &mut holder);
     if let Some(record) = held {
-        match leases.release(&record).await {
-            Ok(()) => info!(lease = name, "released the Lease"),
-            Err(failure) => warn!(lease = name, %failure, "cannot release the Lease; others take it when it expires"),
-        }
+        // It expires by itself otherwise.
+        let _ = release(&leases, &record, &name).await;
     }
 }
 
@@ -100,44 +116,67 @@ fn take_in(election: &mut Election, watched: &Watched<Record>, name: &str, check
     }
 }
 
-/// One try to hold the Lease.
+/// One turn to hold the Lease: a try through each API server, best first, until one has answered for etcd.
 async fn attempt(
     leases: &Leases,
     base: Option<Record>,
     election: &mut Election,
-    identity: &str,
     quorum: &watch::Sender<Option<Quorum>>,
 ) {
-    let sent = clock::now();
-    let renewed = lease::now();
-    let stored = match &base {
-        None => leases.create(&renewed).await,
-        Some(base) => leases.hold(base, &renewed).await,
-    };
-    match stored {
-        Ok(record) => {
-            election.stored(record, sent);
-            quorum.send_replace(Some(Quorum { sent, answered: clock::now() }));
+    let (mut tried, mut last) = (Vec::new(), None);
+    // Asked for anew each time: what is learned by a try changes it.
+    while let Some(server) = leases.order().into_iter().find(|server| !tried.contains(server)) {
+        tried.push(server);
+        let sent = clock::now();
+        if election.leads_until().is_some_and(|until| sent >= until) {
+            break;
         }
-        Err(ApiFailure::Conflict) => {
-            debug!("the Lease has changed meanwhile");
-            election.failed(sent, rand::random());
-            if let Ok(current) = leases.read().await {
-                // An answer that was lost: the write we think has failed is the one that is stored.
-                let ours = current
-                    .as_ref()
-                    .is_some_and(|record| record.holder == identity && record.renewed == lease::text(Some(&renewed)));
-                match current {
-                    Some(record) if ours => election.stored(record, sent),
-                    current => election.observe(current, clock::now()),
+        let renewed = lease::now();
+        election.tried(lease::text(Some(&renewed)), sent);
+        let stored = match &base {
+            None => leases.create(server, &renewed).await,
+            Some(base) => leases.hold(server, base, &renewed).await,
+        };
+        match stored {
+            Ok(record) => {
+                election.stored(record, sent);
+                quorum.send_replace(Some(Quorum { sent, answered: clock::now() }));
+                return;
+            }
+            Err(ApiFailure::Conflict) => {
+                debug!(%server, "the Lease has changed meanwhile");
+                election.failed(sent, rand::random());
+                // Perhaps by ourselves: the answer to an earlier try was lost.
+                if let Ok(current) = leases.read(server).await {
+                    return election.observe(current, clock::now());
                 }
             }
-        }
-        Err(failure) => {
-            warn!(%failure, "cannot write the Lease");
-            election.failed(sent, rand::random());
+            Err(failure) => {
+                debug!(%server, %failure, "cannot write the Lease here");
+                election.failed(sent, rand::random());
+                last = Some(failure);
+            }
         }
     }
+    if let Some(failure) = last {
+        warn!(%failure, "cannot write the Lease");
+    }
+}
+
+/// Whether some API server has stored that.
+async fn release(leases: &Leases, record: &Record, name: &str) -> bool {
+    for server in leases.order() {
+        match leases.release(server, record).await {
+            Ok(()) => {
+                info!(lease = name, "released the Lease");
+                return true;
+            }
+            Err(failure) => {
+                warn!(lease = name, %server, %failure, "cannot release the Lease; others take it when it expires");
+            }
+        }
+    }
+    false
 }
 
 /// Tells the others, and the log when it is news.

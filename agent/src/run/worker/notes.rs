@@ -284,6 +284,11 @@ impl Notes {
         }
     }
 
+    /// A PUT has had no answer for so long that a newer choice goes out beside it.
+    pub(super) fn given_up(&self) {
+        info!(exposure = self.exposure, "no answer to the update yet; a newer choice goes out with the same version");
+    }
+
     pub(super) fn carried(&mut self, step: &CloudStep, carried: &Carried, now: Moment) {
         self.just_read = matches!(carried, Carried::Read(Ok(_)));
         match (carried.fault(), carried) {
@@ -320,13 +325,13 @@ impl Notes {
         let exposure = &self.exposure;
         for target in before.difference(after) {
             let reason = Reason::TargetRemoved;
-            info!(exposure, reason = reason.word(), target = target.name, ip = %target.ip, "target removed");
+            info!(exposure, reason = reason.word(), node = target.name, ip = %target.ip, "target removed");
             let note = format!("target {} ({}) removed", target.name, target.ip);
             self.announce(reason, &format!("Remove {}", target.name), &note);
         }
         for target in after.difference(before) {
             let reason = Reason::TargetAdded;
-            info!(exposure, reason = reason.word(), target = target.name, ip = %target.ip, "target added");
+            info!(exposure, reason = reason.word(), node = target.name, ip = %target.ip, "target added");
             let note = format!("target {} ({}) added", target.name, target.ip);
             self.announce(reason, &format!("Add {}", target.name), &note);
         }
