@@ -25,8 +25,9 @@ const NAME: &str = "load-balancer.stackit.test";
 
 /// Runs `images/build` with the binary that ships; the folder it fills.
 fn build(into: &Path) -> Result<()> {
-    let output = done(Command::new(repository("images/build")).arg(into).arg(tests::agent::release()?));
-    output.map(drop).context("building the image")
+    let mut command = Command::new(repository("images/build"));
+    command.arg(into).arg(tests::agent::release()?).env("SBOM", env!("CARGO_BIN_EXE_sbom"));
+    done(&mut command).map(drop).context("building the image")
 }
 
 fn json_of(file: &Path) -> Result<Value> {

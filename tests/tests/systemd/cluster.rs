@@ -1,13 +1,12 @@
 //! A machine that is a node of a cluster: what rotates, and what a reboot means.
 
-use anyhow::{Context, Result, ensure};
-use kube::ResourceExt;
+use anyhow::{Result, ensure};
 use serde_json::json;
-use tests::booted::{BOOT, Machine};
+use tests::booted::Machine;
 use tests::control_plane::users::AGENT as ACCOUNT;
-use tests::emulator::{Emulator, KeyOptions, Options};
+use tests::emulator::KeyOptions;
 use tests::wait::until;
-use tests::world::{BALANCER, NETWORK, SOON, TECHNICAL_ID, World, repository, targets_of};
+use tests::world::{SOON, World, repository};
 
 use super::{AGENT, install, settings};
 
@@ -85,84 +84,4 @@ async fn token_and_key_rotate_without_a_restart() -> Result<()> {
     assert_eq!(machine.property(AGENT, "MainPID")?, process, "it was started again");
     machine.power_off().await?;
     world.check_invariants()
-}
-
-#[tokio::test]
-async fn a_planned_shutdown_marks_the_node_and_the_next_boot_takes_the_mark_away() -> Result<()> {
-    const MARK: &str = "exposure.gardener.cloud/drain-boot";
-    let world = World::start().await?;
-    let Some(mut machine) = node(&world).await? else { return Ok(()) };
-    machine.write("/etc/shoot-exposure-agent/kubernetes/token", &ACCOUNT.token())?;
-    move_key(&machine, &world.emulator.service_account_key(&KeyOptions::default())?)?;
-    machine.run(&format!("systemctl enable --now {AGENT}"))?;
-    world.awaits_targets(&["cp-0", "cp-1", "cp-2"], SOON).await?;
-    world.awaits_success(SOON).await?;
-    let mark = async || Ok::<_, anyhow::Error>(world.nodes().get("cp-0").await?.annotations().get(MARK).cloned());
-
-    machine.note("-- the unit alone is started again: the machine goes on, nobody is marked");
-    machine.run(&format!("systemctl restart {AGENT}"))?;
-    machine.awaits_property(AGENT, "StatusText", |status| status == "leads, 3 targets; ready").await?;
-    ensure!(mark().await?.is_none() && world.targets().len() == 3, "marked: {:?}", mark().await?);
-
-    machine.note("-- the machine is booted again: its node is marked, and leaves the balancer before it goes");
-    let seen = async {
-        until("the mark", BOOT, || async {
-            ensure!(mark().await?.as_deref() == Some("boot-1-of-cp-0"), "{:?}", mark().await?);
-            Ok(())
-        })
-        .await?;
-        world.awaits_targets(&["cp-1", "cp-2"], BOOT).await
-    };
-    let (booted, seen) = tokio::join!(machine.reboot(), seen);
-    seen?;
-    booted?;
-    machine.note("-- up again: the mark is gone, the target is back");
-    until("the mark to be gone", BOOT, || async {
-        ensure!(mark().await?.is_none(), "{:?}", mark().await?);
-        Ok(())
-    })
-    .await?;
-    world.awaits_targets(&["cp-0", "cp-1", "cp-2"], BOOT).await?;
-    machine.run(&format!(
-        "journalctl --no-pager --output=short-monotonic --unit={AGENT} | grep -E 'machine|load balancer sends|Stopped|Started'"
-    ))?;
-    machine.power_off().await?;
-    world.check_invariants()
-}
-
-#[tokio::test]
-async fn the_balancer_is_made_before_there_is_a_cluster_and_before_the_daemon_starts() -> Result<()> {
-    const BOOTSTRAP: &str = "shoot-exposure-agent-bootstrap";
-    let emulator = Emulator::start(Options::default()).await?;
-    let Some(mut machine) = Machine::new("first")? else { return Ok(()) };
-    machine.boot(false).await?;
-    let over = json!({
-        "exposure": {"name": "root"},
-        "stackit": {
-            "loadBalancerEndpoint": emulator.url(), "region": emulator.region(), "projectID": emulator.project(),
-            "networkID": NETWORK, "technicalID": TECHNICAL_ID,
-        },
-    });
-    install(&machine, &settings(over))?;
-    move_key(&machine, &emulator.service_account_key(&KeyOptions::default())?)?;
-    machine.write("/etc/shoot-exposure-agent/bootstrap.env", "ENDPOINTS=--endpoint cp-0=10.0.0.10\n")?;
-    machine.run(&format!("systemctl enable {BOOTSTRAP} {AGENT}; systemctl start --no-block {BOOTSTRAP} {AGENT}"))?;
-    machine.awaits_property(AGENT, "SubState", |state| state == "running").await?;
-    machine.awaits_property(BOOTSTRAP, "Result", |result| result == "success").await?;
-    machine.run(&format!("journalctl --no-pager --output=short-monotonic --unit={BOOTSTRAP} --unit={AGENT}"))?;
-    let moment = |unit: &str, what: &str| Ok::<u64, anyhow::Error>(machine.property(unit, what)?.parse()?);
-    let (made, started) =
-        (moment(BOOTSTRAP, "ExecMainExitTimestampMonotonic")?, moment(AGENT, "ExecMainStartTimestampMonotonic")?);
-    ensure!(made > 0 && made <= started, "made at {made}, started at {started}");
-    let balancer = emulator.balancer(BALANCER).context("no balancer")?;
-    assert_eq!(targets_of(&balancer), ["cp-0 10.0.0.10"]);
-    assert_eq!(balancer["status"], "STATUS_READY");
-
-    machine.note("-- booted again: it is done once");
-    machine.reboot().await?;
-    machine.awaits_property(AGENT, "SubState", |state| state == "running").await?;
-    machine.awaits_property(BOOTSTRAP, "ConditionResult", |result| result == "no").await?;
-    let (posts, puts) = (emulator.count("POST", "/load-balancers"), emulator.count("PUT", "/load-balancers/"));
-    assert_eq!((posts, puts), (1, 0));
-    machine.power_off().await
 }
