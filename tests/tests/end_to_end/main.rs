@@ -18,6 +18,7 @@ mod exposure;
 mod fallback;
 mod faults;
 mod foreign;
+mod hands;
 mod hands_off;
 mod neighbours;
 mod operator;
