@@ -120,6 +120,11 @@ impl Health {
         report.finish()
     }
 
+    /// What is wrong with this check; `None` while it is fine, and where there is no such check.
+    pub fn trouble(&self, name: &str) -> Option<String> {
+        lock(&self.0.checks).iter().filter(|check| check.name == name).find_map(|check| lock(&check.trouble).clone())
+    }
+
     fn check(&self, name: &'static str, gate: bool, trouble: Option<String>) -> Check {
         let state = Arc::new(State { name, gate, trouble: Mutex::new(trouble) });
         lock(&self.0.checks).push(Arc::clone(&state));
@@ -258,7 +263,9 @@ mod tests {
         let expected = "[+]ping ok\n[+]caches ok\n[-]election not running: starts after the caches\n\
                         [+]stackit ok, degraded: no answer for 12 s\n[+]shutdown ok\nreadyz check failed\n";
         assert_eq!(health.readyz(&[]), Report { healthy: false, text: expected.to_owned() });
+        assert_eq!(health.trouble("election").as_deref(), Some("not running: starts after the caches"));
         election.ok();
+        assert_eq!(health.trouble("election"), None);
         assert!(health.readyz(&[]).text.ends_with("readyz check passed\n"));
     }
 

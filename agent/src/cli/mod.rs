@@ -3,6 +3,7 @@
 //! | module | verbs |
 //! |---|---|
 //! | `daemon` | `run` |
+//! | `once` | `bootstrap`, `teardown` |
 //! | `operator` | `pause`, `resume` |
 //! | `config` | `config check`, `config show`, `config defaults` |
 //! | `manifest` | `manifest` |
@@ -15,6 +16,7 @@ mod about;
 mod config;
 mod daemon;
 mod manifest;
+mod once;
 mod operator;
 
 mod ending;
@@ -42,6 +44,10 @@ struct Arguments {
 enum Verb {
     /// Run the agent until SIGTERM or SIGINT
     Run(ConfigFile),
+    /// Make the load balancer once, with or without Kubernetes, and print where it is
+    Bootstrap(once::Bootstrap),
+    /// Delete the load balancer, with or without Kubernetes
+    Teardown(once::Teardown),
     /// Hands off: nothing is written to the cloud nor to spec.endpoints until `resume`
     Pause(ConfigFile),
     /// Take over again after `pause`
@@ -68,6 +74,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let global = &arguments.global;
     match arguments.verb {
         Verb::Run(file) => daemon::run(&file, global),
+        Verb::Bootstrap(arguments) => once::bootstrap(&arguments, global),
+        Verb::Teardown(arguments) => once::teardown(&arguments, global),
         Verb::Pause(file) => operator::pause(&file, global),
         Verb::Resume(file) => operator::resume(&file, global),
         Verb::Config(verb) => config::answer(verb, global),

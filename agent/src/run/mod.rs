@@ -14,6 +14,8 @@
 //! | events | the queue of events | Kubernetes |
 //! | admin server, on a thread of its own | the sockets | probes, Prometheus, people |
 //!
+//! [`once`]: the verbs that do one thing and end, with the same tasks.
+//!
 //! Any task that ends by itself ends the process: systemd or the kubelet starts it again, which is better than an
 //! agent that limps. On the way down readiness goes first, then the work, the Lease last.
 
@@ -24,6 +26,7 @@ pub mod hands_off;
 pub mod kubelets;
 pub mod leader;
 mod named_nodes;
+pub mod once;
 pub mod probing;
 pub mod proof;
 pub mod settings;

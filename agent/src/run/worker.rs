@@ -37,7 +37,7 @@ use crate::host::clock;
 use lanes::Lanes;
 use notes::Notes;
 
-pub use witness::{Turn, Witness};
+pub use witness::{Told, Turn, Witness};
 
 /// A worker that nothing happens to looks up this often.
 const LOOK_UP: Duration = Duration::from_secs(30);
@@ -199,6 +199,7 @@ impl Worker {
         let object = self.object();
         if object.is_none() && self.context.sources.exposures.is_some() {
             self.notes.absent();
+            self.context.witness.tell(|| None);
             return self.create(lanes, now);
         }
         if object.as_ref().is_some_and(|object| !is_ours(&object.view, &self.context.settings)) {
@@ -243,12 +244,14 @@ impl Worker {
         self.notes.pass(&pass, verdicts.as_deref(), &self.memory, leads_until.is_some());
         self.tell_silent();
         let wake = self.start(&pass, object, lanes, now);
-        self.context.witness.tell(|| Turn {
-            settled: pass.is_settled() && lanes.object_idle() && lanes.status_idle(),
-            leads: leads_until.is_some(),
-            observed: self.memory.observed().cloned(),
-            view,
-            pass,
+        self.context.witness.tell(|| {
+            Some(Turn {
+                settled: pass.is_settled() && lanes.object_idle() && lanes.status_idle(),
+                leads: leads_until.is_some(),
+                observed: self.memory.observed().cloned(),
+                view,
+                pass,
+            })
         });
         wake
     }
@@ -324,14 +327,17 @@ impl Worker {
                 if let (ObjectStep::StripOperation, Ok(_)) = (&step, &result) {
                     self.memory.asked(now);
                 }
+                self.context.witness.answered(notes::object_step(&step), &result);
                 answered(&mut self.object_retry, &result, notes::object_step(&step), now);
                 self.take(result);
             }
             Event::Created(result) => {
+                self.context.witness.answered("creating the SelfHostedShootExposure", &result);
                 answered(&mut self.object_retry, &result, "creating the SelfHostedShootExposure", now);
                 self.take(result);
             }
             Event::Status(result) => {
+                self.context.witness.answered("writing the status", &result);
                 answered(&mut self.status_retry, &result, "writing the status", now);
                 self.memory.reported(result.as_ref().ok().map(|object| &object.view.status));
                 self.take(result);
