@@ -202,9 +202,8 @@ impl Worker {
             self.context.witness.tell(|| None);
             return self.create(lanes, now);
         }
-        if object.as_ref().is_some_and(|object| !is_ours(&object.view, &self.context.settings)) {
-            // Somebody else's of the name that ours was to have.
-            self.notes.absent();
+        if let Some(object) = object.as_ref().filter(|object| !is_ours(&object.view, &self.context.settings)) {
+            self.notes.strange(&object.view);
             return None;
         }
         if now < self.informed {
