@@ -16,6 +16,7 @@
 //! | [`probe`] | what talks to the API servers |
 //! | [`host`] | what the machine gives us: clocks, configuration, files that change |
 //! | [`admin`] | probes, metrics, log |
+//! | [`manifest`] | what to install |
 //!
 //! Everything that decides is in the package `decide`, which has no client, runtime, file or clock. Deliberately not
 //! here yet: drains, bootstrap and teardown.
@@ -25,6 +26,7 @@ pub mod cli;
 pub mod cloud;
 pub mod cluster;
 pub mod host;
+pub mod manifest;
 pub mod probe;
 pub mod run;
 

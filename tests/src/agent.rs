@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::Value;
 
 use crate::control_plane::certificates::replace;
+use crate::control_plane::use_ring;
 use crate::process::{Folder, Process};
 use crate::wait::{hopeless, until};
 
@@ -29,6 +30,16 @@ pub fn binary() -> Result<&'static Path> {
         None => build(false).map_err(|error| format!("{error:#}")),
     });
     built.as_deref().map_err(|error| anyhow!("{error}"))
+}
+
+/// The binary that ships: the one under test, where that is one, else built now.
+pub fn release() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os(BINARY).map(PathBuf::from)
+        && path.parent().is_some_and(|folder| folder.ends_with("release"))
+    {
+        return Ok(path);
+    }
+    build(true)
 }
 
 /// Builds the binary beside the tests, in the release profile or in that of the tests themselves.
@@ -100,6 +111,7 @@ impl Agent {
         command.arg("run").arg("--config").arg(&config).env_remove("KUBECONFIG").env_remove("NODE_NAME");
         command.envs(environment.iter().copied());
         let process = Process::start(name, command, folder.join(format!("{name}.log")))?;
+        use_ring();
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(2)).build()?;
         let agent = Self { process, config, client };
         until("the admin server to listen", START, || async { agent.admin().map(drop) }).await?;

@@ -5,9 +5,11 @@
 
 pub mod agent;
 pub mod alone;
+pub mod booted;
 pub mod control_plane;
 pub mod emulator;
 pub mod fixture;
+pub mod openapi;
 pub mod process;
 pub mod scenario;
 pub mod wait;

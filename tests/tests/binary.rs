@@ -1,7 +1,6 @@
 //! The file that ships: one static binary, small, with the verbs that the documentation names.
 #![allow(clippy::unwrap_used)]
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -11,19 +10,9 @@ use tests::world::repository;
 /// Bytes that the binary may have: 9 MiB.
 const LARGEST: u64 = 9 << 20;
 
-/// The release binary: the one under test, where that is one, else built now.
-fn release() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("SHOOT_EXPOSURE_AGENT").map(PathBuf::from)
-        && path.parent().is_some_and(|folder| folder.ends_with("release"))
-    {
-        return Ok(path);
-    }
-    tests::agent::build(true)
-}
-
 #[test]
 fn it_is_static_and_at_most_9_mib() -> Result<()> {
-    let binary = release()?;
+    let binary = tests::agent::release()?;
     let size = std::fs::metadata(&binary).with_context(|| format!("{}", binary.display()))?.len();
     println!("{size} bytes of {LARGEST}");
     assert!(size <= LARGEST, "{size} bytes are more than {LARGEST}");

@@ -106,6 +106,12 @@ fn every_behaviour_and_fault_of_the_cloud_has_a_test_that_exists() -> Result<()>
     for number in behaviours {
         assert!(row(&number)?.contains("`emulator/"), "{number} has no test");
     }
+    let in_the_data_plane = (90..=108).map(|number| format!("E{number}"));
+    for number in
+        in_the_data_plane.chain([7, 21, 24, 25, 26].map(|it| format!("F{it}{}", if it == 7 { " PUT" } else { "" })))
+    {
+        assert!(row(&number)?.contains("`data_plane/"), "{number} has no test of the data plane");
+    }
     for number in faults.chain(lost_answers) {
         assert!(row(&number)?.contains("`end_to_end/"), "no agent meets {number}");
     }

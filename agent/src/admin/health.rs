@@ -125,6 +125,25 @@ impl Health {
         lock(&self.0.checks).iter().filter(|check| check.name == name).find_map(|check| lock(&check.trouble).clone())
     }
 
+    /// One line for a person: what is stuck, what it waits for, what is degraded; `ready` when nothing is.
+    pub fn in_short(&self) -> String {
+        let troubles = |prefix: &str, report: &Report| -> Vec<String> {
+            report.text.lines().filter_map(|line| line.strip_prefix(prefix)).map(str::to_owned).collect()
+        };
+        let stuck = troubles("[-]", &self.livez(&[]));
+        let ready = self.readyz(&[]);
+        let missing = troubles("[-]", &ready);
+        let degraded: Vec<String> = troubles("[+]", &ready)
+            .iter()
+            .filter_map(|line| line.split_once(" ok, degraded: "))
+            .map(|(name, reason)| format!("{name} {reason}"))
+            .collect();
+        let missing =
+            if missing.is_empty() { "ready".to_owned() } else { format!("not ready: {}", missing.join("; ")) };
+        let degraded = (!degraded.is_empty()).then(|| format!("degraded: {}", degraded.join("; ")));
+        stuck.into_iter().chain([missing]).chain(degraded).collect::<Vec<_>>().join("; ")
+    }
+
     fn check(&self, name: &'static str, gate: bool, trouble: Option<String>) -> Check {
         let state = Arc::new(State { name, gate, trouble: Mutex::new(trouble) });
         lock(&self.0.checks).push(Arc::clone(&state));
@@ -245,6 +264,7 @@ mod tests {
             "[+]ping ok\n[-]reconcile stuck: no progress for 31 s, at most 30 s\nlivez check failed\n".to_owned();
         assert_eq!(report, Report { healthy: false, text: expected });
         assert!(health.livez(&["reconcile"]).healthy);
+        assert_eq!(health.in_short(), "reconcile stuck: no progress for 31 s, at most 30 s; ready");
         progress.beat();
         assert!(health.livez(&[]).healthy);
         seconds.store(999, Ordering::Relaxed);
@@ -264,9 +284,14 @@ mod tests {
                         [+]stackit ok, degraded: no answer for 12 s\n[+]shutdown ok\nreadyz check failed\n";
         assert_eq!(health.readyz(&[]), Report { healthy: false, text: expected.to_owned() });
         assert_eq!(health.trouble("election").as_deref(), Some("not running: starts after the caches"));
+        let short = "not ready: election not running: starts after the caches; degraded: stackit no answer for 12 s";
+        assert_eq!(health.in_short(), short);
         election.ok();
         assert_eq!(health.trouble("election"), None);
         assert!(health.readyz(&[]).text.ends_with("readyz check passed\n"));
+        assert_eq!(health.in_short(), "ready; degraded: stackit no answer for 12 s");
+        cloud.ok();
+        assert_eq!(health.in_short(), "ready");
     }
 
     #[test]

@@ -111,6 +111,12 @@ impl Metrics {
         format.encode(&self.0.registry)
     }
 
+    /// The role and the targets, for a line that people read.
+    pub fn in_short(&self) -> String {
+        let leads = self.0.leader.get_or_create(&self.0.leader_name).get() == 1;
+        if leads { format!("leads, {} targets", self.0.targets.get()) } else { "follows".to_owned() }
+    }
+
     /// `shoot_exposure_nodes`: how many nodes have which verdict now.
     pub fn set_nodes(&self, verdicts: impl IntoIterator<Item = NodeVerdict>) {
         let verdicts: Vec<_> = verdicts.into_iter().collect();

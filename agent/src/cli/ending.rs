@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
+use crate::host::systemd::Notifier;
 use crate::run::{TimedOut, Unusable};
 
 /// The exit codes, the same for all verbs.
@@ -52,8 +53,9 @@ pub(super) fn print(text: &str) -> anyhow::Result<Ending> {
     }
 }
 
-/// Says something on stderr.
+/// Says something on stderr, and to systemd where it listens: `systemctl status` shows it after the end as well.
 pub(super) fn complain(text: &str) {
+    Notifier::from_environment().status(text);
     // Where stderr is gone, the exit code is all that is left.
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }

@@ -1,4 +1,4 @@
-//! What the machine gives us: clocks, the configuration, files that change.
+//! What the machine gives us: clocks, the configuration, files that change, systemd.
 
 pub mod clock;
 pub mod config;
@@ -6,3 +6,4 @@ pub mod node_list;
 pub mod reload;
 pub mod secret;
 pub mod source_ranges;
+pub mod systemd;

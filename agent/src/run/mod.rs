@@ -11,6 +11,7 @@
 //! | [`leader`] | the Lease | every worker: until when it may write |
 //! | [`worker`], one an exposure | the balancer, object and status of it | STACKIT, Kubernetes |
 //! | [`dns`], where it is asked for | the external DNS records | Kubernetes |
+//! | [`signs`] | what systemd is told | systemd, where it listens |
 //! | events | the queue of events | Kubernetes |
 //! | admin server, on a thread of its own | the sockets | probes, Prometheus, people |
 //!
@@ -30,6 +31,7 @@ pub mod once;
 pub mod probing;
 pub mod proof;
 pub mod settings;
+pub mod signs;
 pub mod sources;
 pub mod supervisor;
 pub mod worker;
@@ -52,6 +54,7 @@ use crate::admin::{AdminServer, Health, LogHandle, Metrics, Routes};
 use crate::cluster::client::{self, Access};
 use crate::cluster::events::Announcer;
 use crate::host::config::Source;
+use crate::host::systemd::Notifier;
 use crate::{REVISION, VERSION};
 use assembly::{Assembly, Wiring};
 use leader::{Candidate, Leadership};
@@ -86,10 +89,13 @@ pub async fn run(settings: Settings, source: Source, log: LogHandle) -> anyhow::
     let _admin = admin(&settings, &health, &metrics)?;
     let (out, live) = watch::channel(Arc::clone(&settings));
     let check = health.gate("settings", "not read yet");
+    let systemd = Notifier::from_environment();
     let mut watches = JoinSet::new();
-    watches.spawn(Reloading { source, out, log, hangup, check, metrics: metrics.clone() }.run());
+    watches.spawn(signs::give(systemd.clone(), health.clone(), metrics.clone()));
+    let told = (metrics.clone(), systemd.clone());
+    watches.spawn(Reloading { source, out, log, hangup, check, metrics: told.0, systemd: told.1 }.run());
     let access = tokio::select! {
-        access = access(&live, &health) => access?,
+        access = access(&live, &health, &systemd) => access?,
         () = signals.next() => return Ok(()),
     };
     let wiring = Wiring {
@@ -106,6 +112,7 @@ pub async fn run(settings: Settings, source: Source, log: LogHandle) -> anyhow::
     dns::start(&context, access.as_ref(), &mut watches)?;
     let mut work = tokio::spawn(supervisor::run(context, health.clone(), stopped));
     info!(version = VERSION, "running");
+    systemd.ready();
 
     let defect = |task: &str| Err(anyhow!("{task} ended by itself, which is a defect of the agent"));
     let ended = tokio::select! {
@@ -115,6 +122,7 @@ pub async fn run(settings: Settings, source: Source, log: LogHandle) -> anyhow::
         _ = &mut election => defect("the election"),
     };
     info!("stopping: the work first, the Lease last");
+    systemd.stopping();
     health.begin_shutdown();
     let _ = stop.send(true);
     let down = async {
@@ -150,7 +158,7 @@ fn admin(settings: &Settings, health: &Health, metrics: &Metrics) -> anyhow::Res
 
 /// The way to the API server. A kubeconfig that is named and not there yet, or half written, is waited for; none at
 /// all is fine where nodes come from a file.
-async fn access(live: &Live, health: &Health) -> anyhow::Result<Option<Access>> {
+async fn access(live: &Live, health: &Health, systemd: &Notifier) -> anyhow::Result<Option<Access>> {
     let gate = health.gate("kubeconfig", "not read yet");
     let mut said = String::new();
     loop {
@@ -178,6 +186,8 @@ async fn access(live: &Live, health: &Health) -> anyhow::Result<Option<Access>> 
                     gate.fail(&problem);
                     said = problem;
                 }
+                // It may take as long as a cluster takes to be made, and nobody must kill the agent for that.
+                systemd.ready();
                 tokio::time::sleep(LOOK).await;
             }
         }

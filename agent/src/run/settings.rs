@@ -17,6 +17,7 @@ use crate::admin::metrics::ReloadResult;
 use crate::admin::{Check, Metrics};
 use crate::host::config::Source;
 use crate::host::reload::Changes;
+use crate::host::systemd::Notifier;
 
 /// Time for a writer to finish: a file that is written in place is empty for a moment.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -38,6 +39,8 @@ pub struct Reloading {
     pub check: Check,
     /// The numbers.
     pub metrics: Metrics,
+    /// Waits for the end of a reload that it asked for.
+    pub systemd: Notifier,
 }
 
 impl Reloading {
@@ -58,10 +61,10 @@ impl Reloading {
                 () = changes.next() => {}
                 _ = self.hangup.recv() => {
                     info!("SIGHUP: reading the settings again");
-                    seen = None;
-                    let content = settled(&self.source).await;
-                    seen.replace(content);
+                    self.systemd.reloading();
+                    seen = Some(settled(&self.source).await);
                     self.read(false, &mut waiting);
+                    self.systemd.reloaded();
                 }
             }
         }

@@ -165,7 +165,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    Ok(())
+    emulator.conforms()
 }
 
 fn write_key(emulator: &Emulator, path: &PathBuf) -> anyhow::Result<()> {

@@ -97,7 +97,7 @@ fn in_assets(binary: Binary, folder: &Path) -> Result<PathBuf> {
 }
 
 /// cargo's target folder. A relative `CARGO_TARGET_DIR` counts from the workspace.
-fn target_folder() -> Result<PathBuf> {
+pub(crate) fn target_folder() -> Result<PathBuf> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
         .ancestors()
         .find(|folder| folder.join("Cargo.lock").is_file())
@@ -106,8 +106,13 @@ fn target_folder() -> Result<PathBuf> {
 }
 
 fn key() -> String {
+    key_of(&[GO_MOD, GO_SUM, std::env::consts::ARCH, &flags().join(" ")])
+}
+
+/// A name for what is made of these parts, and of nothing else.
+pub(crate) fn key_of(parts: &[&str]) -> String {
     let mut hash = Sha256::new();
-    for part in [GO_MOD, GO_SUM, std::env::consts::ARCH, &flags().join(" ")] {
+    for part in parts {
         hash.update(part);
         hash.update([0]);
     }
@@ -131,11 +136,11 @@ fn flags() -> [String; 4] {
     ]
 }
 
-/// The file `name` in `folder`, made by `build` if it is not there.
+/// The file or folder `name` in `folder`, made by `build` if it is not there.
 ///
 /// `build` gets an empty folder and leaves the file there. It runs in one process and one thread at a time; what
 /// fails leaves nothing behind, and the next one tries again.
-fn build_once(folder: &Path, name: &str, build: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+pub(crate) fn build_once(folder: &Path, name: &str, build: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let path = folder.join(name);
     if path.exists() {
         return Ok(path);
@@ -145,7 +150,7 @@ fn build_once(folder: &Path, name: &str, build: impl FnOnce(&Path) -> Result<()>
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            say(&format!("control plane: another test builds in {}, waiting for it", folder.display()));
+            say(&format!("another test builds in {}, waiting for it", folder.display()));
             lock.lock().with_context(|| format!("waiting for the lock in {}", folder.display()))?;
         }
         Err(TryLockError::Error(error)) => {

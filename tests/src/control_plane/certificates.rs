@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result};
 use rcgen::{
@@ -92,7 +93,9 @@ pub fn signing_keys() -> Result<(String, String)> {
 
 /// Writes a file that is read while the test runs: there is the old content or the new, never half of it.
 pub fn replace(path: &Path, content: &str) -> Result<()> {
-    let new = path.with_added_extension("new");
+    // Two at once do not take each other's away.
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let new = path.with_added_extension(format!("new-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
     fs::write(&new, content)
         .and_then(|()| fs::rename(&new, path))
         .with_context(|| format!("writing {}", path.display()))

@@ -276,7 +276,7 @@ fn links(addresses: &[Ipv4Addr], etcd: &Etcd) -> Result<Vec<Link>> {
 }
 
 /// The tests use ring wherever they speak TLS, as the agent does.
-pub(crate) fn use_ring() {
+pub fn use_ring() {
     // An error says that somebody else has chosen already, and nobody chooses anything else here.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }

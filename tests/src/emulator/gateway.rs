@@ -47,12 +47,25 @@ fn route(state: &mut State, arrival: &Arrival) -> Reply {
         ("POST", ["token"]) => token::key_flow(state, content_type, &arrival.body),
         ("POST", ["oauth", "v2", "token"]) => token::federation_flow(state, content_type, &arrival.body),
         ("GET", ["v2", "regions", region, "plans"]) => read::plans(state, region),
-        (_, ["token"] | ["oauth", "v2", "token"] | ["v2", "regions", _, "plans"]) => Err(unknown(state, 405)),
+        (_, ["token"] | ["oauth", "v2", "token"]) => Err(unknown(state, &["POST"])),
+        (_, ["v2", "regions", _, "plans"]) => Err(unknown(state, &["GET"])),
         (_, ["v2", "projects", project, "regions", region, rest @ ..]) => {
             let key = admit(state, arrival, project, region)?;
             project_route(state, arrival, &key, rest)
         }
-        _ => Err(unknown(state, 404)),
+        _ => Err(unknown(state, &[])),
+    }
+}
+
+/// What may be done at a path below the project and region; nothing: there is no such path.
+fn methods(rest: &[&str]) -> &'static [&'static str] {
+    match rest {
+        ["load-balancers" | "credentials"] => &["GET", "POST"],
+        ["load-balancers" | "credentials", _] => &["GET", "PUT", "DELETE"],
+        ["load-balancers", _, "target-pools", _] => &["PUT"],
+        ["quota"] => &["GET"],
+        ["networks", _] => &["DELETE"],
+        _ => &[],
     }
 }
 
@@ -72,6 +85,9 @@ fn admit(state: &State, arrival: &Arrival, project: &str, region: &str) -> Resul
 
 fn project_route(state: &mut State, arrival: &Arrival, key: &PlaceKey, rest: &[&str]) -> Reply {
     let (method, body) = (arrival.method.as_str(), arrival.body.as_str());
+    if !methods(rest).contains(&method) {
+        return Err(unknown(state, methods(rest)));
+    }
     // A body that cannot be read is refused before anything else is looked at (E18).
     if matches!(method, "POST" | "PUT") {
         require(serde_json::from_str::<Value>(body).is_ok(), "E18", "body", "malformed JSON")?;
@@ -95,13 +111,7 @@ fn project_route(state: &mut State, arrival: &Arrival, key: &PlaceKey, rest: &[&
         ("DELETE", ["credentials", reference]) => credential::delete(state, key, reference),
         ("GET", ["quota"]) => Ok(quota::get(state, key)),
         ("DELETE", ["networks", network]) => write::delete_network(state, key, network),
-        (
-            _,
-            ["load-balancers" | "credentials" | "networks", _]
-            | ["load-balancers" | "credentials" | "quota"]
-            | ["load-balancers", _, "target-pools", _],
-        ) => Err(unknown(state, 405)),
-        _ => Err(unknown(state, 404)),
+        _ => Err(unknown(state, &[])),
     }
 }
 
@@ -111,14 +121,21 @@ fn service_enabled(state: &mut State, key: &PlaceKey) -> Result<(), Answer> {
     if state.place(key).enabled.unwrap_or(by_default) {
         return Ok(());
     }
-    Err(Answer::problem(status, "Service not enabled: cloud.stackit.loadbalancer"))
+    let text = "Service not enabled: cloud.stackit.loadbalancer";
+    // E12: whatever a 401 says, it says as text.
+    Err(if status == 401 { Answer::text(401, "text/plain", text) } else { Answer::problem(status, text) })
 }
 
-/// E17.
-fn unknown(state: &State, status: u16) -> Answer {
-    let text = if status == 405 { "Method Not Allowed" } else { "Not Found" };
-    if state.switches.html_not_found {
-        return Answer::text(status, "text/html", format!("<html><body><h1>{status} {text}</h1></body></html>"));
+/// E17: 404, or 405 with what may be done there.
+fn unknown(state: &State, allowed: &[&str]) -> Answer {
+    let (status, text) = if allowed.is_empty() { (404, "Not Found") } else { (405, "Method Not Allowed") };
+    let mut answer = if state.switches.html_not_found {
+        Answer::text(status, "text/html", format!("<html><body><h1>{status} {text}</h1></body></html>"))
+    } else {
+        Answer::problem(status, text)
+    };
+    if !allowed.is_empty() {
+        answer.headers.push(("Allow".to_owned(), allowed.join(", ")));
     }
-    Answer::problem(status, text)
+    answer
 }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::answer::Answer;
 use super::gateway::Arrival;
 use super::wire::form;
+use crate::openapi::{Document, Exchange, Given, Tally};
 
 /// One request and what became of it. Secrets are left out: of tokens only that they were there, of passwords `****`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -44,11 +45,17 @@ pub(crate) struct Journal {
     entries: Vec<Entry>,
     sequence: u64,
     file: Option<File>,
+    /// The provider's description of the API, and what the comparison with it has found.
+    compared: Option<(&'static Document, Tally)>,
 }
 
+/// Faults that put something else in the place of the real answer.
+const BENDING: [&str; 4] = ["answer", "status", "empty-body", "malformed-json"];
+
 impl Journal {
-    pub(crate) fn new(file: Option<File>) -> Self {
-        Self { entries: Vec::new(), sequence: 0, file }
+    pub(crate) fn new(file: Option<File>, document: Option<&'static Document>) -> Self {
+        let compared = document.map(|document| (document, Tally::default()));
+        Self { entries: Vec::new(), sequence: 0, file, compared }
     }
 
     /// Notes an arrival; the number is for `finish`.
@@ -72,12 +79,15 @@ impl Journal {
         self.sequence
     }
 
-    /// Notes the answer, or that there will be none.
-    pub(crate) fn finish(&mut self, sequence: u64, answer: Option<&Answer>) {
+    /// Notes the answer, or that there will be none. `bent`: switches make it another one than the API would give.
+    pub(crate) fn finish(&mut self, sequence: u64, answer: Option<&Answer>, bent: bool) {
         let Some(entry) = self.entries.iter_mut().rev().find(|entry| entry.sequence == sequence) else { return };
         if let Some(answer) = answer {
             entry.status = Some(answer.status);
             entry.response = response(answer);
+        }
+        if let Some((document, tally)) = &mut self.compared {
+            compare(document, tally, entry, answer.filter(|_| !bent));
         }
         if let (Some(file), Ok(line)) = (&mut self.file, serde_json::to_string(entry)) {
             // The file is a convenience for people; a full disk must not fail a test.
@@ -92,6 +102,26 @@ impl Journal {
     pub(crate) fn clear(&mut self) {
         self.entries.clear();
     }
+
+    /// What the comparison with the provider's description has found since the last time; `None`: there is no description.
+    pub(crate) fn take_compared(&mut self) -> Option<Tally> {
+        self.compared.as_mut().map(|(_, tally)| std::mem::take(tally))
+    }
+}
+
+fn compare(document: &Document, tally: &mut Tally, entry: &Entry, answer: Option<&Answer>) {
+    let real = answer.filter(|_| !entry.faults.iter().any(|fault| BENDING.contains(&fault.as_str())));
+    let by_the_agent = entry.user_agent.as_ref().is_some_and(|agent| agent.starts_with("shoot-exposure-agent/"));
+    let findings = document.check(Exchange {
+        method: &entry.method,
+        path: &entry.path,
+        request_id: entry.request_id.as_deref(),
+        by_the_agent,
+        request: entry.request.as_ref(),
+        answer: real.map(|answer| Given { content_type: &answer.content_type, body: &answer.body }),
+        status: entry.status,
+    });
+    tally.add(&findings, real.map(|answer| answer.status));
 }
 
 fn request(arrival: &Arrival) -> Option<Value> {

@@ -31,6 +31,9 @@
 //!
 //! What the data plane does wrong is the switch `data_plane`, a [`Disturbance`].
 //!
+//! Where [`crate::openapi`] has the provider's own description of the API, an emulator that has taken or given what that
+//! does not know panics at its end, unless somebody has asked [`Handle::conforms`] before.
+//!
 //! ```sh
 //! curl -s $URL/_emulator/faults -d '{"method": "PUT", "times": 1, "action": {"kind": "reset", "committed": true}}'
 //! ```
@@ -101,6 +104,7 @@ pub use profile::{Delays, Profile};
 pub use switches::{Connections, EphemeralForm, Switches, TokenForm};
 pub use tls::Tls;
 
+use crate::openapi;
 use data_plane::Plane;
 use journal::Journal;
 use server::Shared;
@@ -160,7 +164,8 @@ impl Emulator {
     /// Starts to listen; ready when this returns.
     ///
     /// # Errors
-    /// When the address is taken, the journal cannot be written, or the project is not a UUID of version 4.
+    /// When the address is taken, the journal cannot be written, the project is not a UUID of version 4, or the description
+    /// of the API that the environment names cannot be read.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
         let Options { listen, tls, project, region, profile, address_pool, seed, journal, mut switches, data_plane } =
             options;
@@ -177,7 +182,8 @@ impl Emulator {
         let changed = watch::Sender::new(0);
         let plane = data_plane.map(|options| Plane::new(options, changed.clone())).transpose()?;
         let address_pool = plane.as_ref().map_or(address_pool, Plane::pool);
-        let state = State::new(switches, profile.delays(), address_pool, seed, Journal::new(file.transpose()?));
+        let journal = Journal::new(file.transpose()?, openapi::document()?);
+        let state = State::new(switches, profile.delays(), address_pool, seed, journal);
         let home = PlaceKey { project, region };
         let shared = Arc::new(Shared::new(state, changed, format!("{scheme}://{address}"), home, authority, plane));
         let mut tasks = JoinSet::new();
@@ -197,6 +203,17 @@ impl Drop for Emulator {
         // Handles may live on; listeners and connections shall not.
         if let Some(plane) = &self.shared().plane {
             plane.end();
+        }
+        if let Err(differences) = self.conforms()
+            && !std::thread::panicking()
+        {
+            #[expect(
+                clippy::panic,
+                reason = "whoever runs the emulator has asked for the comparison and must not miss it"
+            )]
+            {
+                panic!("{differences:#}");
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::handle::Handle;
 use super::journal::Entry;
 use super::write::forbidden_fields;
+use crate::openapi::Tally;
 
 /// How often a method, path and status came together; status 0 stands for "no answer".
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -78,6 +79,26 @@ impl Handle {
             }
         });
         counts
+    }
+
+    /// Compares all requests and answers since the last call with the provider's description of the API, where the
+    /// environment names one ([`crate::openapi`]), and adds the counts to the records.
+    ///
+    /// # Errors
+    /// When something differs that is not explained, or the counts cannot be recorded.
+    pub fn conforms(&self) -> anyhow::Result<()> {
+        let Some(tally) = self.shared().change(|state| state.journal.take_compared()) else { return Ok(()) };
+        if tally == Tally::default() {
+            return Ok(());
+        }
+        tally.record()?;
+        let unexplained: Vec<&str> = tally.unexplained.iter().map(String::as_str).collect();
+        anyhow::ensure!(
+            unexplained.is_empty(),
+            "this differs from the provider's description of the API and is not in tests/CONFORMANCE.md:\n  {}",
+            unexplained.join("\n  ")
+        );
+        Ok(())
     }
 
     /// `User-Agent` of the last request that had one.

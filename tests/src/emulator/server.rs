@@ -228,7 +228,7 @@ async fn serve(handle: Handle, request: Request<Incoming>, cut: Arc<AtomicBool>)
         }
     }
     let answer = answer.unwrap_or_else(carry_out);
-    shared.change(|state| state.journal.finish(sequence, Some(&answer)));
+    shared.change(|state| state.finish(sequence, Some(&answer)));
     respond(&arrival, answer, pace)
 }
 
@@ -247,7 +247,7 @@ async fn arrival(request: Request<Incoming>) -> io::Result<Arrival> {
 
 /// Ends a request without an answer: by a reset, or never.
 async fn no_answer(shared: &Shared, sequence: u64, how: &Action, cut: &AtomicBool) -> io::Result<Response<Body>> {
-    shared.change(|state| state.journal.finish(sequence, None));
+    shared.change(|state| state.finish(sequence, None));
     if matches!(how, Action::Hang { .. }) {
         std::future::pending::<Infallible>().await;
     }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::address::Addresses;
+use super::answer::Answer;
 use super::balancer::Balancer;
 use super::clock::Clock;
 use super::credential::Credential;
@@ -106,6 +107,11 @@ impl State {
             history.drain(..LONGEST_HISTORY / 2);
         }
         history.push((now, name.to_owned(), shown));
+    }
+
+    /// Notes the answer to a request in the journal, or that there will be none.
+    pub(crate) fn finish(&mut self, sequence: u64, answer: Option<&Answer>) {
+        self.journal.finish(sequence, answer, self.switches.bend_answers());
     }
 
     pub(crate) fn revision(&self) -> u64 {

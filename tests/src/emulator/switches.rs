@@ -119,6 +119,14 @@ pub struct Switches {
     pub data_plane: Disturbance,
 }
 
+impl Switches {
+    /// Whether answers are others than the API would give.
+    pub(crate) fn bend_answers(&self) -> bool {
+        let Self { status, errors, overlay, numbers_as_strings, html_not_found, .. } = self;
+        status.is_some() || errors.is_some() || overlay.is_some() || *numbers_as_strings || *html_not_found
+    }
+}
+
 /// E68, E69: how a PUT has to say that an ephemeral balancer stays one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -77,6 +77,29 @@ async fn e93_a_closed_port_is_skipped_at_once_and_out_of_rotation_after_three_ch
 }
 
 #[tokio::test]
+async fn e93_the_pool_says_how_its_targets_are_checked() {
+    let rig = Rig::start().await;
+    let _zero = Server::echo(rig.ip(0), "0").await;
+    let elsewhere = tokio::net::TcpListener::bind((rig.ip(1), 8_080)).await.unwrap();
+    let mut pool = rig.pool(&[0, 1]);
+    // The port of the check is open on one target only, and that one serves nobody.
+    pool["activeHealthCheck"] = json!({"interval": "1s", "timeout": "1s", "healthyThreshold": 1,
+        "unhealthyThreshold": 1_000_000, "altPort": 8_080});
+    rig.serve(&rig.body(&[0, 1], &json!({"targetPools": [pool.clone()]})), &[1]).await;
+    assert!(Client::connect(rig.address()).await.is_err(), "a check that looks elsewhere is believed");
+    drop(elsewhere);
+    // A million failures will not have come by.
+    pool["activeHealthCheck"]["unhealthyThreshold"] = json!(1);
+    assert!(rig.target(1).healthy);
+    rig.write(&json!({"targetPools": [pool.clone()]})).await;
+    rig.healthy(&[]).await;
+    pool["activeHealthCheck"].as_object_mut().unwrap().shift_remove("altPort");
+    rig.write(&json!({"targetPools": [pool]})).await;
+    rig.healthy(&[0]).await;
+    assert_eq!(rig.spread(2).await, spread(&[("0", 2)]));
+}
+
+#[tokio::test]
 async fn e94_without_a_healthy_target_a_connection_is_accepted_and_closed() {
     let rig = Rig::start().await;
     let address = rig.serve(&rig.body(&[0, 1], &json!({})), &[]).await;

@@ -85,6 +85,8 @@ async fn e17_unknown_paths_and_methods() {
     assert_eq!((status, &body["code"]), (404, &json!(5)));
     assert_eq!(answer(cloud.request(Method::PATCH, "/load-balancers/lb1")).await.0, 405);
     assert_eq!(answer(cloud.http.get(cloud.emulator.token_url())).await.0, 405);
+    let put = cloud.request(Method::PUT, "/load-balancers").body("no JSON").send().await.unwrap();
+    assert_eq!((put.status().as_u16(), put.headers()["allow"].to_str().unwrap()), (405, "GET, POST"));
     cloud.emulator.set_switches(|switches| switches.html_not_found = true);
     let html = cloud.request(Method::GET, "/nothing").send().await.unwrap();
     assert_eq!(html.headers()["content-type"], "text/html");
@@ -112,6 +114,10 @@ async fn e18_e19_e20_bodies_are_read_as_protobuf_json() {
     }
     let (status, body) = cloud.create(&listener("port", json!("443"))).await;
     assert_eq!((status, &body["listeners"][0]["port"]), (200, &json!(443)));
+    let mut null = balancer("lb1-null");
+    null["options"]["accessControl"] = json!(null);
+    let (status, body) = cloud.create(&null).await;
+    assert_eq!((status, body["options"].get("accessControl")), (200, None));
     let unknown = changed(&balancer("lb2"), &json!({"colour": "blue"}));
     assert_eq!(cloud.create(&unknown).await.0, 200);
     cloud.emulator.set_switches(|switches| switches.reject_unknown_fields = true);
@@ -127,4 +133,8 @@ async fn a_request_id_is_echoed_if_it_is_one() {
     assert_eq!(echoed.headers()["x-request-id"], id);
     assert!(!echoed.headers()["x-trace-id"].is_empty());
     assert_ne!(ask("x").await.unwrap().headers()["x-request-id"], "x");
+    let create = cloud.request(Method::POST, "/load-balancers").header("X-Request-ID", "x").json(&balancer("lb1"));
+    let created = create.send().await.unwrap();
+    assert_eq!(created.status(), 200);
+    assert_ne!(created.headers()["x-request-id"], "x");
 }

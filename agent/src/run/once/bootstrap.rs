@@ -19,7 +19,7 @@ use super::super::Unusable;
 use super::super::worker::Errand;
 use super::course::Course;
 use super::ground::{self, Ground, Meant};
-use super::work::{Sight, Work};
+use super::work::{Objects, Sight, Work};
 use crate::cluster::client::Access;
 
 /// Pause between two looks for what cannot be read yet.
@@ -111,14 +111,14 @@ pub async fn bootstrap(mut settings: Settings, request: &Request) -> anyhow::Res
             course.show.line(&format!("{why}: the balancer alone is made; run it again when there is one"));
             None
         }
-        Ground::Kubernetes { serves: false, .. } if missing(&settings, &named).is_empty() => {
+        Ground::Kubernetes { known: false, .. } if missing(&settings, &named).is_empty() => {
             let why = "the API server does not know SelfHostedShootExposures";
             course.show.line(&format!("{why}: the balancer alone is made; run it again when it does"));
             None
         }
         Ground::Kubernetes { access, .. } => {
             settings.exposure.name = name(&mut course, &access, &settings).await?;
-            Some(access)
+            Some(*access)
         }
     };
     if access.is_none() && !settings.controllers.exposure {
@@ -186,14 +186,15 @@ fn made(sight: &Sight, namespace: &str, spent: Duration) -> Option<Made> {
         Some(Outcome::Done(Some(ip))) => Some(*ip),
         _ => None,
     });
+    let kubernetes = sight.objects != Objects::None;
     // A turn of ours knows what was written before the watch does.
-    let view = turn.filter(|_| sight.kubernetes).map(|turn| &turn.view).or(sight.view.as_ref());
+    let view = turn.filter(|_| kubernetes).map(|turn| &turn.view).or(sight.view.as_ref());
     let answered_for = match &sight.other {
         _ if sight.leads => done.is_some() || !sight.makes,
         Some((_, lives)) => *lives,
         None => false,
     };
-    let exposed = !sight.kubernetes || view.is_some_and(ExposureView::is_exposed);
+    let exposed = !kubernetes || view.is_some_and(ExposureView::is_exposed);
     if !(answered_for && exposed) {
         return None;
     }
@@ -233,6 +234,6 @@ fn made(sight: &Sight, namespace: &str, spent: Duration) -> Option<Made> {
 impl Made {
     /// The addresses, one a line: what a script wants.
     pub fn text(&self) -> String {
-        self.ingress.iter().map(|ingress| format!("{}\n", ingress.ip)).collect()
+        self.ingress.iter().flat_map(|ingress| [ingress.ip.as_str(), "\n"]).collect()
     }
 }

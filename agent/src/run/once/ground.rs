@@ -35,9 +35,9 @@ pub(super) enum Ground {
     /// An API server that takes connections.
     Kubernetes {
         /// The way to it.
-        access: Access,
+        access: Box<Access>,
         /// Whether it knows the kind of our objects, as far as it can be told.
-        serves: bool,
+        known: bool,
     },
     /// None, and why.
     Alone(String),
@@ -63,8 +63,8 @@ pub(super) async fn find(settings: &Settings) -> anyhow::Result<Ground> {
         }
         match connect(&access).await {
             Ok(()) => {
-                let serves = serves(&access).await?;
-                return Ok(Ground::Kubernetes { access, serves });
+                let known = is_known(&access).await?;
+                return Ok(Ground::Kubernetes { access: Box::new(access), known });
             }
             Err(why) => refused = why,
         }
@@ -96,7 +96,7 @@ async fn connect(access: &Access) -> Result<(), String> {
 }
 
 /// Whether it knows our kind: only a plain no is one.
-async fn serves(access: &Access) -> anyhow::Result<bool> {
+async fn is_known(access: &Access) -> anyhow::Result<bool> {
     let client = access.client()?;
     let request = Request::get(GROUP).body(Vec::new())?;
     Ok(!matches!(within(TIMEOUT, client.request_text(request)).await, Err(ApiFailure::NotFound)))

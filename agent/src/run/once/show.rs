@@ -1,9 +1,12 @@
-//! What is waited for: a bar that is drawn over and over on a terminal, a line for each step elsewhere.
+//! What is waited for: a bar that is drawn over and over on a terminal, a line for each step elsewhere, and the STATUS of
+//! a unit.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use decide::errand::{Stage, Step};
+
+use crate::host::systemd::Notifier;
 
 /// Characters of the bar.
 const WIDTH: usize = 24;
@@ -11,6 +14,7 @@ const WIDTH: usize = 24;
 /// What is shown, on stderr.
 pub(super) struct Show {
     stages: &'static [Stage],
+    systemd: Notifier,
     terminal: bool,
     /// Somebody types just now.
     pub(super) is_hidden: bool,
@@ -27,7 +31,8 @@ impl Show {
         let now = Instant::now();
         let step = Step { stage: Stage::Look, what: String::new() };
         let terminal = std::io::stderr().is_terminal();
-        Self { stages, terminal, is_hidden: false, started: now, step, since: now, stage_since: now }
+        let systemd = Notifier::from_environment();
+        Self { stages, systemd, terminal, is_hidden: false, started: now, step, since: now, stage_since: now }
     }
 
     /// This is waited for now.
@@ -40,6 +45,7 @@ impl Show {
             self.stage_since = now;
         }
         (self.step, self.since) = (step, now);
+        self.systemd.status(&self.place());
         if self.terminal {
             self.draw();
         } else {

@@ -19,7 +19,7 @@ use super::super::Unusable;
 use super::super::worker::Errand;
 use super::course::Course;
 use super::ground::{self, Ground, Meant};
-use super::work::{Sight, Work};
+use super::work::{Objects, Sight, Work};
 use crate::cluster::ApiFailure;
 use crate::cluster::client::Access;
 use crate::cluster::exposures::{Exposed, Exposures};
@@ -47,12 +47,12 @@ pub async fn teardown(mut settings: Settings, request: &Request) -> anyhow::Resu
     let mut course = Course::new(REMOVING, request.timeout)?;
     course.step(Stage::Look, "looking for an API server");
     let (access, exposed) = match course.wait(ground::find(&settings)).await?? {
-        Ground::Kubernetes { access, serves: true } => {
+        Ground::Kubernetes { access, known: true } => {
             let exposed = exposed(&mut course, &access, &mut settings).await?;
-            (Some(access), exposed)
+            (Some(*access), exposed)
         }
         // Whoever knows the kind no more knows no object either; the shoot's facts may still be there.
-        Ground::Kubernetes { access, serves: false } => (Some(access), None),
+        Ground::Kubernetes { access, known: false } => (Some(*access), None),
         Ground::Alone(why) => {
             course.show.line(&format!("{why}: the balancer alone is removed"));
             (None, None)
@@ -166,27 +166,30 @@ async fn balancer(
 async fn confirmed(course: &mut Course, name: &str, confirm: Option<&str>) -> anyhow::Result<()> {
     let said = match confirm {
         Some(said) => said.to_owned(),
-        None => {
-            course.show.line(&format!(
-                "This deletes load balancer `{name}`, and with it the way to the control plane.\nType its name to go on:"
-            ));
-            // On a thread of its own, which may wait without end when this process ends.
-            let (tell, answer) = tokio::sync::oneshot::channel();
-            std::thread::spawn(move || {
-                let mut line = String::new();
-                let read = std::io::stdin().lock().read_line(&mut line);
-                tell.send(read.map(|_| line))
-            });
-            course.show.is_hidden = true;
-            let answer = course.wait(answer).await?.context("reading the name")?.context("reading the name")?;
-            course.show.is_hidden = false;
-            answer.trim().to_owned()
-        }
+        None => asked(course, name).await?,
     };
     if said == name {
         return Ok(());
     }
     Err(Unusable(format!("nothing was deleted: `{said}` was confirmed, and this would delete `{name}`")).into())
+}
+
+/// Asks for the name on the terminal.
+async fn asked(course: &mut Course, name: &str) -> anyhow::Result<String> {
+    course.show.line(&format!(
+        "This deletes load balancer `{name}`, and with it the way to the control plane.\nType its name to go on:"
+    ));
+    // On a thread of its own, which may wait without end when this process ends.
+    let (tell, answer) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let read = std::io::stdin().lock().read_line(&mut line);
+        tell.send(read.map(|_| line))
+    });
+    course.show.is_hidden = true;
+    let answer = course.wait(answer).await?.context("reading the name")?.context("reading the name")?;
+    course.show.is_hidden = false;
+    Ok(answer.trim().to_owned())
 }
 
 /// Asks for the deletion of the object; it may be asked for already.
@@ -212,7 +215,7 @@ enum Gone {
 async fn until_gone(course: &mut Course, work: &mut Work, wait: bool) -> anyhow::Result<Gone> {
     loop {
         let sight = work.look();
-        if sight.listed && sight.view.is_none() {
+        if sight.objects == Objects::Listed && sight.view.is_none() {
             return Ok(Gone::Gone);
         }
         if let (false, Some((holder, true))) = (wait, &sight.other) {

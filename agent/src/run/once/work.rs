@@ -38,6 +38,17 @@ pub(super) struct Work {
     _settings: watch::Sender<Arc<Settings>>,
 }
 
+/// Whether there are objects in Kubernetes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Objects {
+    /// There is a balancer alone.
+    None,
+    /// They were not read yet.
+    Unlisted,
+    /// Read: one that is not seen is not there.
+    Listed,
+}
+
 /// What can be seen of it.
 pub(super) struct Sight {
     /// What the worker has told.
@@ -46,10 +57,8 @@ pub(super) struct Sight {
     pub(super) view: Option<ExposureView>,
     /// This process leads.
     pub(super) leads: bool,
-    /// The exposures were listed: one that is not seen is not there.
-    pub(super) listed: bool,
-    /// There are objects, not a balancer alone.
-    pub(super) kubernetes: bool,
+    /// The objects.
+    pub(super) objects: Objects,
     /// The balancer is made here (`controllers.exposure`).
     pub(super) makes: bool,
     /// Who else holds the Lease, and whether they live.
@@ -120,15 +129,18 @@ impl Work {
     pub(super) fn look(&mut self) -> Sight {
         let told = self.told.borrow_and_update().clone();
         let exposures = self.context.sources.exposures.as_ref().map(|(_, watched)| watched.borrow().clone());
-        let listed = exposures.as_ref().is_some_and(|exposures| exposures.listed);
+        let objects = match &exposures {
+            None => Objects::None,
+            Some(exposures) if exposures.listed => Objects::Listed,
+            Some(_) => Objects::Unlisted,
+        };
         let view = exposures.and_then(|exposures| exposures.items.get(&self.name).map(|exposed| exposed.view.clone()));
         let leads = self.context.leadership.borrow().is_some_and(|until| clock::now() < until);
         let refused: Vec<String> = told.refused.iter().map(|(what, why)| format!("{what}: {why}")).collect();
         Sight {
             view,
             leads,
-            listed,
-            kubernetes: self.context.sources.exposures.is_some(),
+            objects,
             makes: self.context.settings.controllers.exposure,
             other: self.holder.as_mut().and_then(Holder::look).filter(|_| !leads),
             unread: self.health.trouble("caches").filter(|trouble| trouble != UNLISTED).into_iter().collect(),
@@ -163,7 +175,7 @@ impl Sight {
             leader,
             outcome: turn.and_then(|turn| turn.pass.outcome.as_ref()),
             view: self.view.as_ref(),
-            kubernetes: self.kubernetes,
+            kubernetes: self.objects != Objects::None,
             refused: self.refused.as_deref(),
         })
     }

@@ -33,8 +33,8 @@ pub(super) struct Notes {
     hands: Hands,
     contested: Vec<String>,
     left_behind: Option<String>,
-    /// It was said that the object is somebody else's.
-    is_strange: bool,
+    /// UID of the object of which it was said that it is somebody else's.
+    strange: String,
     choice: Option<Choice>,
     outcome: Option<Outcome>,
     warnings: Vec<String>,
@@ -67,7 +67,7 @@ impl Notes {
             hands: Hands::On,
             contested: Vec::new(),
             left_behind: None,
-            is_strange: false,
+            strange: String::new(),
             choice: None,
             outcome: None,
             warnings: Vec::new(),
@@ -88,7 +88,7 @@ impl Notes {
     /// There is an object of the name that ours was to have, and it is not ours.
     pub(super) fn strange(&mut self, view: &ExposureView) {
         self.absent();
-        if !std::mem::replace(&mut self.is_strange, true) {
+        if std::mem::replace(&mut self.strange, view.uid.clone()) != view.uid {
             let class = view.class.as_deref().unwrap_or("shoot");
             warn!(
                 exposure = self.exposure,

@@ -1,0 +1,86 @@
+//! A machine that is a node of a cluster: what rotates, and what a reboot means.
+
+use anyhow::Result;
+use serde_json::json;
+use tests::booted::Machine;
+use tests::control_plane::users::AGENT as ACCOUNT;
+use tests::emulator::KeyOptions;
+use tests::world::{SOON, World, repository};
+
+use super::{AGENT, install, settings};
+
+/// The node's machine, installed and running, with the shipped kubeconfig: only the API server has another address.
+async fn node(world: &World) -> Result<Option<Machine>> {
+    let Some(mut machine) = Machine::new("cp-0")? else { return Ok(None) };
+    machine.boot(false).await?;
+    let over = json!({
+        "health": {"probe": {"enabled": false}},
+        "stackit": {"loadBalancerEndpoint": world.emulator.url()},
+    });
+    install(&machine, &settings(over))?;
+    let access = world.control_plane.access(&ACCOUNT);
+    let kubeconfig = std::fs::read_to_string(repository("systemd/kubeconfig"))?;
+    let own = format!("server: {}\n    tls-server-name: localhost", access.server);
+    machine.write("/etc/shoot-exposure-agent/kubernetes/ca.crt", &access.trust)?;
+    machine.write("/etc/shoot-exposure-agent/kubeconfig", &kubeconfig.replace("server: https://localhost", &own))?;
+    machine.write("/etc/shoot-exposure-agent/credentials/project-id", world.emulator.project())?;
+    Ok(Some(machine))
+}
+
+/// Puts a key in place as gardener-node-agent does: written elsewhere, and moved.
+fn move_key(machine: &Machine, key: &serde_json::Value) -> Result<()> {
+    machine.write("/root/serviceaccount.json", &key.to_string())?;
+    machine.run(
+        "chmod 0600 /root/serviceaccount.json && mv /root/serviceaccount.json /etc/shoot-exposure-agent/credentials/ && \
+         systemctl restart shoot-exposure-agent-account",
+    )?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn token_and_key_rotate_without_a_restart() -> Result<()> {
+    let world = World::start().await?;
+    let Some(mut machine) = node(&world).await? else { return Ok(()) };
+    let key = |id: &serde_json::Value| id["credentials"]["kid"].as_str().unwrap_or_default().to_owned();
+    let (revoked, first, second) = (
+        world.emulator.service_account_key(&KeyOptions::default())?,
+        world.emulator.service_account_key(&KeyOptions::default())?,
+        world.emulator.service_account_key(&KeyOptions::default())?,
+    );
+    world.emulator.revoke_key(&key(&revoked));
+    machine.write("/etc/shoot-exposure-agent/kubernetes/token", "a token that nobody knows")?;
+    move_key(&machine, &revoked)?;
+    machine.run(&format!("systemctl enable --now {AGENT}"))?;
+    let process = machine.property(AGENT, "MainPID")?;
+    machine
+        .awaits_property(AGENT, "StatusText", |status| {
+            status.contains("Nodes not listed yet") && status.contains("Unauthorized")
+        })
+        .await?;
+
+    machine.note("-- a good token is written in place");
+    machine.write("/etc/shoot-exposure-agent/kubernetes/token", &ACCOUNT.token())?;
+    machine.awaits_property(AGENT, "StatusText", |status| status.starts_with("leads")).await?;
+    machine.awaits_property(AGENT, "StatusText", |status| status.contains("degraded: credentials")).await?;
+    machine.note("-- a good key is moved in place");
+    move_key(&machine, &first)?;
+    world.awaits_targets(&["cp-0", "cp-1", "cp-2"], SOON).await?;
+    machine.awaits_property(AGENT, "StatusText", |status| status == "leads, 3 targets; ready").await?;
+
+    machine.note("-- the key is replaced and the old one revoked, with every token it has bought");
+    move_key(&machine, &second)?;
+    tests::wait::until("the new key to be in use", SOON, || async {
+        let journal = machine.quiet(&format!("journalctl --no-pager --output=cat --unit={AGENT}"))?;
+        anyhow::ensure!(journal.contains("the changed credential works"), "{journal}");
+        Ok(())
+    })
+    .await?;
+    world.emulator.revoke_key(&key(&first));
+    world.emulator.revoke_tokens();
+    world.set_ready("cp-2", false).await?;
+    world.awaits_targets(&["cp-0", "cp-1"], SOON).await?;
+    machine.run(&format!("systemctl show --property=MainPID,NRestarts,StatusText {AGENT}"))?;
+    assert_eq!(machine.property(AGENT, "MainPID")?, process, "it was started again");
+    machine.power_off().await?;
+    world.check_invariants()
+}
