@@ -142,7 +142,7 @@ async fn two_at_once_make_one_balancer() -> Result<()> {
 #[tokio::test]
 async fn when_time_is_up_it_says_what_was_waiting_and_can_be_run_again() -> Result<()> {
     let alone = Alone::start().await?;
-    alone.emulator.set_delays(Delays { create: Duration::from_secs(3600), ..Delays::default() });
+    alone.emulator.set_delays(Delays { create: Duration::from_secs(600), ..Delays::default() });
     let short = ["--timeout", "3s", "-o", "json"];
     let ended = alone.verb(json!({}), &[&NAMED[..], &short].concat())?.ended(LONG).await?.with(3)?;
     assert!(
@@ -153,7 +153,7 @@ async fn when_time_is_up_it_says_what_was_waiting_and_can_be_run_again() -> Resu
     let told = ended.json()?;
     assert_eq!(told["ready"], false);
     assert!(told["waitingFor"].as_str().unwrap_or_default().contains("STATUS_PENDING"), "{told}");
-    alone.emulator.advance(Duration::from_secs(3600));
+    alone.emulator.advance(Duration::from_secs(600));
     alone.verb(json!({}), &NAMED)?.ended(LONG).await?.with(0)?;
     assert_eq!(posts(&alone.emulator), 1);
     Ok(())
@@ -162,7 +162,7 @@ async fn when_time_is_up_it_says_what_was_waiting_and_can_be_run_again() -> Resu
 #[tokio::test]
 async fn each_step_is_a_line_that_says_how_long_it_takes_and_sigusr1_asks_for_the_current_one() -> Result<()> {
     let alone = Alone::start().await?;
-    alone.emulator.set_delays(Delays { create: Duration::from_secs(3600), ..Delays::default() });
+    alone.emulator.set_delays(Delays { create: Duration::from_secs(600), ..Delays::default() });
     let mut verb = alone.verb(json!({}), &NAMED)?;
     let step = "5/6 waiting for the load balancer (STATUS_PENDING)";
     verb.awaits_said(&format!("{step}; usually 1 to 2 min\n"), SOON).await?;
@@ -219,7 +219,8 @@ fn audited(log: &Path, from: usize) -> Result<Vec<String>> {
         let (verb, object) = (event["verb"].as_str().unwrap_or_default(), &event["objectRef"]);
         let ours = event["user"]["username"] == AGENT.name && object["resource"] != "leases";
         if ours && ["create", "update", "patch", "delete"].contains(&verb) {
-            writes.push(format!("{verb} {}/{}", object["resource"], object["subresource"]));
+            let at = &event["requestReceivedTimestamp"];
+            writes.push(format!("{verb} {}/{} at {at}", object["resource"], object["subresource"]));
         }
     }
     Ok(writes)
@@ -282,7 +283,8 @@ async fn grows_into_a_cluster(api_servers: u8) -> Result<()> {
         Ok(())
     })
     .await?;
-    assert_eq!(audited(&log, lines)?, Vec::<String>::new());
+    let written = audited(&log, lines)?;
+    ensure!(written.is_empty(), "{written:?} while it said:\n{}\n{}", agent.log()?, world.status().await?);
     assert_eq!(writes(&world.emulator), 1);
     assert_eq!(world.targets().len(), 3);
     Ok(())

@@ -7,6 +7,7 @@
 mod access;
 mod access_faults;
 mod api_server;
+mod bad_input;
 mod balancer;
 mod balancer_faults;
 mod bootstrap;
@@ -22,7 +23,9 @@ mod foreign;
 mod hands_off;
 mod neighbours;
 mod operator;
+mod rbac;
 mod reach;
 mod reload;
 mod teardown;
+mod upgrade;
 mod webhook;

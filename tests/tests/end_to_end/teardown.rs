@@ -59,7 +59,7 @@ async fn a_balancer_of_somebody_else_is_left_alone() -> Result<()> {
 async fn when_time_is_up_it_says_so_and_the_next_run_goes_on() -> Result<()> {
     let alone = Alone::start().await?;
     alone.verb(json!({}), &MAKE)?.ended(LONG).await?.with(0)?;
-    alone.emulator.set_delays(Delays { delete: Duration::from_secs(3600), ..Delays::default() });
+    alone.emulator.set_delays(Delays { delete: Duration::from_secs(600), ..Delays::default() });
     let patient = [&CONFIRMED[..], &["--wait", "--timeout", "3s"]].concat();
     let ended = alone.verb(json!({}), &patient)?.ended(LONG).await?.with(3)?;
     assert!(ended.stderr.contains("not done after 3s: waiting for the load balancer to be gone"), "{}", ended.stderr);
@@ -71,7 +71,7 @@ async fn when_time_is_up_it_says_so_and_the_next_run_goes_on() -> Result<()> {
     // Who does not wait is told that it is on its way.
     let ended = alone.verb(json!({}), &CONFIRMED)?.ended(LONG).await?.with(0)?;
     assert!(ended.stdout.contains("is being deleted; --wait waits for it"), "{}", ended.stdout);
-    alone.emulator.advance(Duration::from_secs(3600));
+    alone.emulator.advance(Duration::from_secs(600));
     alone.verb(json!({}), &patient)?.ended(LONG).await?.with(0)?;
     assert_eq!((alone.emulator.balancer(BALANCER), deletes(&alone.emulator)), (None, 1));
     Ok(())
@@ -160,12 +160,12 @@ async fn where_an_agent_leads_the_object_is_confirmed_and_deleted_and_the_agent_
     assert!(ended.stderr.contains(BALANCER), "{}", ended.stderr);
     assert!(world.exposures().get(SHOOT).await?.metadata.deletion_timestamp.is_none());
 
-    world.emulator.set_delays(Delays { delete: Duration::from_secs(3600), ..Delays::default() });
+    world.emulator.set_delays(Delays { delete: Duration::from_secs(600), ..Delays::default() });
     let ended = world.verb(json!({}), &CONFIRMED)?.ended(LONG).await?.with(0)?;
     assert!(ended.stdout.contains("is being deleted by `cp-0_"), "{}", ended.stdout);
     let mut patient = world.verb(json!({}), &[&CONFIRMED[..], &["--wait"]].concat())?;
     patient.awaits_said("leads and does it", SOON).await?;
-    world.emulator.advance(Duration::from_secs(3600));
+    world.emulator.advance(Duration::from_secs(600));
     patient.ended(LONG).await?.with(0)?;
     world.awaits_gone(SOON).await?;
     assert_eq!(deletes(&world.emulator), 1);
