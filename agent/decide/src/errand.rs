@@ -143,7 +143,8 @@ pub fn removing(scene: &Scene<'_>) -> Step {
 }
 
 fn stand(scene: &Scene<'_>, of_others: Stage, ours: impl FnOnce(Option<&Outcome>) -> (Stage, String)) -> Step {
-    if !scene.unread.is_empty() && scene.outcome.is_none() {
+    let knows_nothing = matches!(scene.outcome, None | Some(Outcome::Waiting(Waiting::Nodes)));
+    if !scene.unread.is_empty() && knows_nothing {
         return Step { stage: Stage::Look, what: format!("reading the cluster: {}", scene.unread.join("; ")) };
     }
     let (stage, mut what) = match scene.leader {

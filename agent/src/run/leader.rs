@@ -122,15 +122,18 @@ async fn attempt(
         Err(ApiFailure::Conflict) => {
             debug!("the Lease has changed meanwhile");
             election.failed(sent, rand::random());
-            if let Ok(current) = leases.read().await {
-                // An answer that was lost: the write we think has failed is the one that is stored.
-                let ours = current
-                    .as_ref()
-                    .is_some_and(|record| record.holder == identity && record.renewed == lease::text(Some(&renewed)));
-                match current {
-                    Some(record) if ours => election.stored(record, sent),
-                    current => election.observe(current, clock::now()),
-                }
+            let current = match leases.read().await {
+                Ok(current) => current,
+                // The watch brings it, a little later.
+                Err(failure) => return warn!(%failure, "cannot read the Lease"),
+            };
+            // An answer that was lost: the write we think has failed is the one that is stored.
+            let ours = current
+                .as_ref()
+                .is_some_and(|record| record.holder == identity && record.renewed == lease::text(Some(&renewed)));
+            match current {
+                Some(record) if ours => election.stored(record, sent),
+                current => election.observe(current, clock::now()),
             }
         }
         Err(failure) => {

@@ -77,6 +77,7 @@ const RIGHTS: &[Right] = &[
     right("kube-system", "leases", &["create"], "no first leader"),
     right("kube-system", "leases", &["list", "watch"], "nobody leads: the Lease is not seen"),
     right("kube-system", "leases", &["update"], "the leader does not stay, nor is it followed"),
+    right("kube-system", "leases", &["get"], "who has lost a race learns a little later to whom"),
     right("kube-node-lease", "leases", &["get"], "a broken path looks like a dead node"),
 ];
 
@@ -255,6 +256,16 @@ fn lacks(verb: &str, resource: &str) -> String {
     format!("cannot {verb} resource \"{resource}\"")
 }
 
+/// Waits until one line of the log has all of these words; inside of a field the log escapes quotes.
+async fn says(agent: &Agent, words: &[&str], deadline: Duration) -> Result<()> {
+    until(&format!("{words:?} in the log"), deadline, || async {
+        let log = agent.log()?.replace("\\\"", "\"");
+        ensure!(log.lines().any(|line| words.iter().all(|word| line.contains(word))), "{}", agent.process().tail(10));
+        Ok(())
+    })
+    .await
+}
+
 async fn edit_exposure(world: &World, patch: Value) -> Result<()> {
     world.exposures().patch(SHOOT, &PatchParams::default(), &Patch::Merge(patch)).await?;
     Ok(())
@@ -277,14 +288,14 @@ async fn breaks(world: &World, right: &Right, verb: &str, servers: &Answering) -
             let agent = start(json!({})).await?;
             world.awaits_success(SOON).await?;
             world.exposures().delete(SHOOT, &DeleteParams::default()).await?;
-            agent.awaits_log(&["deleting load balancer", &lacks], SOON).await?;
+            says(&agent, &["deleting load balancer", &lacks], SOON).await?;
             ensure!(!world.targets().is_empty(), "deleted without a proof");
             ensure!(world.exposures().get_opt(SHOOT).await?.is_some(), "gone before its balancer");
         }
         ("kube-system", "selfhostedshootexposures", "patch") => {
             world.set_ready("cp-2", false).await?;
             let agent = start(json!({})).await?;
-            agent.awaits_log(&["applying spec.endpoints", &lacks], SOON).await?;
+            says(&agent, &["applying spec.endpoints", &lacks], SOON).await?;
             // The targets, which are what it is all for, follow all the same.
             world.awaits_targets(&["cp-0", "cp-1"], SOON).await?;
             world.set_ready("cp-2", true).await?;
@@ -304,21 +315,21 @@ async fn breaks(world: &World, right: &Right, verb: &str, servers: &Answering) -
         ("kube-system", "selfhostedshootexposures/status", _) => {
             world.set_ready("cp-2", false).await?;
             let agent = start(json!({})).await?;
-            agent.awaits_log(&["writing the status", &lacks], SOON).await?;
+            says(&agent, &["writing the status", &lacks], SOON).await?;
             world.set_ready("cp-2", true).await?;
         }
         (_, "dnsrecords", "patch") => {
             let stale = Patch::Merge(json!({"spec": {"values": ["192.0.2.1"]}}));
             world.dynamic("DNSRecord").patch("root-external", &PatchParams::default(), &stale).await?;
             let agent = start(dns).await?;
-            agent.awaits_log(&["writing DNSRecord", &lacks], SOON).await?;
+            says(&agent, &["writing DNSRecord", &lacks], SOON).await?;
         }
-        (_, "dnsrecords", _) => start(dns).await?.awaits_log(&["cannot watch", &lacks], SOON).await?,
+        (_, "dnsrecords", _) => says(&start(dns).await?, &["cannot watch", &lacks], SOON).await?,
         (_, "events", "create") => {
             let agent = start(json!({})).await?;
             world.awaits_holder("cp-0", SOON).await?;
             pause(world, &agent, true).await?;
-            agent.awaits_log(&["cannot write events", &lacks], SOON).await?;
+            says(&agent, &["cannot write events", &lacks], SOON).await?;
             pause(world, &agent, false).await?;
         }
         (_, "events", "patch") => {
@@ -328,18 +339,35 @@ async fn breaks(world: &World, right: &Right, verb: &str, servers: &Answering) -
             for paused in [true, false, true] {
                 pause(world, &agent, paused).await?;
             }
-            agent.awaits_log(&["cannot write events", &lacks], SOON).await?;
+            says(&agent, &["cannot write events", &lacks], SOON).await?;
             pause(world, &agent, false).await?;
         }
-        (_, "secrets", _) => start(secret).await?.awaits_log(&["cannot watch", &lacks], SOON).await?,
+        (_, "secrets", _) => says(&start(secret).await?, &["cannot watch", &lacks], SOON).await?,
         ("kube-system", "leases", "create") => {
             let leases: Api<Lease> = Api::namespaced(world.admin.clone(), "kube-system");
             // Perhaps nobody has ever led.
             let _ = leases.delete("shoot-exposure-agent", &DeleteParams::default()).await;
-            start(json!({})).await?.awaits_log(&["cannot write the Lease", &lacks], SOON).await?;
+            says(&start(json!({})).await?, &["cannot write the Lease", &lacks], SOON).await?;
         }
         ("kube-system", "leases", "update") => {
-            start(json!({})).await?.awaits_log(&["cannot write the Lease", &lacks], SOON).await?;
+            says(&start(json!({})).await?, &["cannot write the Lease", &lacks], SOON).await?;
+        }
+        ("kube-system", "leases", "get") => {
+            // Somebody else writes all the time, so that a renewal loses its race.
+            let agent = start(World::quick_election()).await?;
+            world.awaits_holder("cp-0", SOON).await?;
+            let leases: Api<Lease> = Api::namespaced(world.admin.clone(), "kube-system");
+            let racing = async {
+                for count in 0_u64.. {
+                    let patch = Patch::Merge(json!({"metadata": {"annotations": {"race": count.to_string()}}}));
+                    leases.patch("shoot-exposure-agent", &PatchParams::default(), &patch).await?;
+                }
+                anyhow::Ok(())
+            };
+            tokio::select! {
+                said = says(&agent, &["cannot read the Lease", &lacks], LONG) => said?,
+                raced = racing => raced?,
+            }
         }
         ("kube-node-lease", "leases", "get") => {
             let probe = json!({"enabled": true, "scheme": "http", "port": servers.port, "timeout": "3s"});
@@ -348,11 +376,11 @@ async fn breaks(world: &World, right: &Right, verb: &str, servers: &Answering) -
             agent.awaits_metric("shoot_exposure_nodes{verdict=\"healthy\"}", 3.0, SOON).await?;
             servers.hangs[2].store(true, Ordering::Relaxed);
             world.awaits_targets(&["cp-0", "cp-1"], LONG).await?;
-            agent.awaits_log(&["cannot read the kubelet's Lease", &lacks], LONG).await?;
+            says(&agent, &["cannot read the kubelet's Lease", &lacks], LONG).await?;
             servers.hangs[2].store(false, Ordering::Relaxed);
         }
         // Everything else is followed from the start.
-        (_, _, "list" | "watch") => start(json!({})).await?.awaits_log(&["cannot watch", &lacks], SOON).await?,
+        (_, _, "list" | "watch") => says(&start(json!({})).await?, &["cannot watch", &lacks], SOON).await?,
         (namespace, resource, verb) => bail!("nobody knows what needs {namespace} {resource} {verb}"),
     }
     Ok(())

@@ -136,7 +136,12 @@ impl Work {
         };
         let view = exposures.and_then(|exposures| exposures.items.get(&self.name).map(|exposed| exposed.view.clone()));
         let leads = self.context.leadership.borrow().is_some_and(|until| clock::now() < until);
-        let refused: Vec<String> = told.refused.iter().map(|(what, why)| format!("{what}: {why}")).collect();
+        let mut refused: Vec<String> = told.refused.iter().map(|(what, why)| format!("{what}: {why}")).collect();
+        let nodes = self.context.sources.nodes.borrow().clone();
+        if view.is_none() && self.context.errand == Errand::Make && nodes.listed && nodes.items.is_empty() {
+            let selector = &self.context.settings.nodes.selector;
+            refused.push(format!("no Node fits nodes.selector `{selector}` yet, and none is named by --endpoint"));
+        }
         Sight {
             view,
             leads,
