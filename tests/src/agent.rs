@@ -1,5 +1,6 @@
 //! The agent as a process: the real binary, its settings in a file, its admin server asked over HTTP.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -10,6 +11,7 @@ use serde_json::Value;
 
 use crate::control_plane::certificates::replace;
 use crate::control_plane::use_ring;
+use crate::namespaces::Seat;
 use crate::process::{Folder, Process};
 use crate::wait::{hopeless, until};
 
@@ -20,10 +22,19 @@ const ABOUT_THIS_TEST: [&str; 4] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRAT
 /// Time for the process to listen.
 const START: Duration = Duration::from_secs(10);
 
+/// Where the binary is, or why not.
+static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+
+/// The agent's binary from now on, unless `SHOOT_EXPOSURE_AGENT` names one or somebody has asked for it before.
+pub fn use_binary(path: PathBuf) {
+    let named = std::env::var_os(BINARY).map_or(path, PathBuf::from);
+    // Whoever has asked before goes on with what there was.
+    let _ = BUILT.set(Ok(named));
+}
+
 /// The agent's binary: the one named in `SHOOT_EXPOSURE_AGENT`, else built from this workspace, in the profile of
 /// the tests themselves.
 pub fn binary() -> Result<&'static Path> {
-    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let named = || std::env::var_os(BINARY).map(PathBuf::from);
     let built = BUILT.get_or_init(|| match named() {
         Some(path) => Ok(path),
@@ -96,18 +107,29 @@ impl Agent {
         folder: &Folder,
         environment: &[(&str, &str)],
     ) -> Result<Self> {
+        Self::start_at(&Seat::here(Ipv4Addr::LOCALHOST), name, settings, folder, environment).await
+    }
+
+    /// As [`Agent::start_with`], in this seat; the admin server listens on its address.
+    pub async fn start_at(
+        seat: &Seat,
+        name: &str,
+        settings: Value,
+        folder: &Folder,
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
         let mut effective = serde_json::json!({
             "apiVersion": "agent.exposure.gardener.cloud/v1alpha1",
             "kind": "AgentConfiguration",
             "nodeName": name,
-            "server": {"bindAddress": "127.0.0.1:0"},
+            "server": {"bindAddress": format!("{}:0", seat.address)},
             "log": {"level": "debug"},
         });
         merge(&mut effective, settings);
         let config = folder.join(format!("{name}.yaml"));
         // JSON is YAML.
         std::fs::write(&config, effective.to_string()).context("writing the settings")?;
-        let mut command = Command::new(binary()?);
+        let mut command = seat.command(binary()?);
         command.arg("run").arg("--config").arg(&config).env_remove("KUBECONFIG").env_remove("NODE_NAME");
         command.envs(environment.iter().copied());
         let process = Process::start(name, command, folder.join(format!("{name}.log")))?;
@@ -142,13 +164,16 @@ impl Agent {
 
     /// The admin server's address, of the last start.
     pub fn admin(&self) -> Result<String> {
-        const SAID: &str = "admin server listens address=";
+        const SAID: &str = "admin server listens";
         let log = self.log()?;
         if let Some(status) = self.process.exit()? {
             return Err(hopeless(format!("the agent has ended with {status}:\n{}", self.process.tail(20))));
         }
         let line = log.lines().rev().find_map(|line| line.split_once(SAID)).context("it does not listen yet")?;
-        Ok(line.1.trim().to_owned())
+        // As text it is `address=127.0.0.1:9440`, as JSON `"address":"127.0.0.1:9440"`.
+        let mut words = line.1.split(|c: char| c.is_whitespace() || matches!(c, '=' | '"' | ','));
+        let address = words.find(|word| word.parse::<SocketAddr>().is_ok());
+        address.map(str::to_owned).with_context(|| format!("no address in {line:?}"))
     }
 
     /// Asks the admin server; the status and the text.

@@ -220,26 +220,41 @@ impl Drop for Folder {
 
 /// A line on stderr that shows up at once, not only when a test has failed: the test runner captures the print
 /// macros, not the stream.
-pub(crate) fn say(line: &str) {
+pub fn say(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
 /// What cleans up after a test process that could not.
 ///
-/// Reads lines until the test process is gone, then kills the groups and removes the folders that are left.
+/// Reads lines until the test process is gone, then kills the groups and removes the namespaces and folders that are
+/// left.
 const JANITOR: &str = r#"
 groups=' '
+spaces=' '
 trap '' HUP INT TERM
 while read -r what which; do
     case $what in
     started) groups="$groups$which " ;;
     ended) case $groups in *" $which "*) groups="${groups%% "$which" *} ${groups#* "$which" }" ;; esac ;;
     folder) set -- "$@" "$which" ;;
+    namespace) spaces="$spaces$which " ;;
+    removed) case $spaces in *" $which "*) spaces="${spaces%% "$which" *} ${spaces#* "$which" }" ;; esac ;;
     esac
 done
 for group in $groups; do kill -s KILL -- "-$group"; done
+for space in $spaces; do ip netns delete "$space"; done
 rm -rf -- "$@"
 "#;
+
+/// Has the janitor remove a network namespace, should this process end before it does so itself.
+pub(crate) fn janitor_namespace(name: &str) {
+    janitor(&format!("namespace {name}"));
+}
+
+/// It is gone.
+pub(crate) fn forget_namespace(name: &str) {
+    janitor(&format!("removed {name}"));
+}
 
 /// Tells the janitor about something, and starts it before the first time.
 fn janitor(line: &str) {

@@ -1,7 +1,7 @@
 //! A whole self-hosted shoot on loopback: API server and etcd, the STACKIT emulator, Gardener's objects, and as many
 //! agents as a test wants. Every agent talks as its ServiceAccount, with the rights of `config/rbac.yaml` and no more.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,10 +16,11 @@ use serde_json::{Value, json};
 use crate::agent::{self, Agent, merge};
 use crate::control_plane::apiserver::ApiServer;
 use crate::control_plane::link::Link;
-use crate::control_plane::users::{ADMIN, AGENT};
+use crate::control_plane::users::{ADMIN, AGENT, Access};
 use crate::control_plane::{Builder, ControlPlane, objects};
-use crate::emulator::{Emulator, KeyOptions, Options};
+use crate::emulator::{DataPlane, Emulator, KeyOptions, Options};
 use crate::fixture;
+use crate::namespaces::{self, Network, Seat};
 use crate::process::Folder;
 use crate::wait::until;
 
@@ -64,6 +65,8 @@ pub struct World {
     pub admin: Client,
     folder: Folder,
     three: bool,
+    /// Where the nodes are; empty, where they are not in namespaces.
+    seats: Vec<Seat>,
 }
 
 impl World {
@@ -87,26 +90,52 @@ impl World {
         Ok(world)
     }
 
+    /// As [`World::three`], with an emulator of one's own making.
+    pub async fn three_with(emulator: Options) -> Result<Self> {
+        let kinds = &["selfhostedshootexposures", "clusters", "infrastructures"];
+        let world = Self::bare(ControlPlane::builder().api_servers(3).links(), kinds, emulator).await?;
+        world.gardener_objects().await?;
+        world.create_exposure(json!({})).await?;
+        Ok(world)
+    }
+
     /// As [`World::three`] on a control plane of one's own making; the exposure is the caller's to make. With three API
     /// servers they are the nodes', with fewer the nodes are made up.
     pub async fn managed(control_plane: Builder) -> Result<Self> {
         let kinds = &["selfhostedshootexposures", "clusters", "infrastructures"];
-        let world = Self::bare(control_plane, kinds).await?;
+        let world = Self::bare(control_plane, kinds, Options::default()).await?;
         world.gardener_objects().await?;
+        Ok(world)
+    }
+
+    /// As [`World::three`], each node in a network namespace with an etcd member of its own, the emulator in the hub and
+    /// its balancers with a data plane. To be called, and used, in the hub: [`namespaces::in_hub`].
+    pub async fn across(network: &Network, control_plane: Builder) -> Result<Self> {
+        let options = Options {
+            listen: SocketAddr::from((namespaces::HUB, 0)),
+            data_plane: Some(DataPlane { namespaces: Some(namespaces::NETWORK), ..DataPlane::default() }),
+            ..Options::default()
+        };
+        let nodes = u8::try_from(NODES.len())?;
+        let kinds = &["selfhostedshootexposures", "clusters", "infrastructures"];
+        let mut world = Self::bare(control_plane.on(network, nodes), kinds, options).await?;
+        world.seats = (0..NODES.len()).map(|node| network.seat(node).clone()).collect();
+        world.gardener_objects().await?;
+        world.create_exposure(json!({})).await?;
         Ok(world)
     }
 
     /// As [`World::start`] on infrastructure that Gardener does not manage: no `Cluster`, no `Infrastructure`, and not
     /// even their kinds.
     pub async fn unmanaged() -> Result<Self> {
-        let world = Self::bare(ControlPlane::builder(), &["selfhostedshootexposures"]).await?;
+        let world = Self::bare(ControlPlane::builder(), &["selfhostedshootexposures"], Options::default()).await?;
         world.create_exposure(json!({})).await?;
         Ok(world)
     }
 
     /// Nodes and these kinds of Gardener's.
-    async fn bare(control_plane: Builder, kinds: &[&str]) -> Result<Self> {
-        let (control_plane, emulator) = tokio::join!(control_plane.start(), Emulator::start(Options::default()));
+    async fn bare(control_plane: Builder, kinds: &[&str], options: Options) -> Result<Self> {
+        let (control_plane, emulator) = tokio::join!(control_plane.start(), Emulator::start(options));
         let (control_plane, emulator) = (control_plane?, emulator?);
         let admin = control_plane.client(&ADMIN).await?;
         let folder = Folder::new("world")?;
@@ -127,7 +156,7 @@ impl World {
             let address = own.map_or_else(|| format!("10.0.0.{}", 10 + index), |own| own.address().ip().to_string());
             fixture::node(name).internal_ip(&address).control_plane().create(&admin).await?;
         }
-        let world = Self { control_plane, emulator, admin, folder, three };
+        let world = Self { control_plane, emulator, admin, folder, three, seats: Vec::new() };
         world.write_key(&world.emulator.service_account_key(&KeyOptions::default())?)?;
         std::fs::write(world.credentials().join("project-id"), world.emulator.project())?;
         Ok(world)
@@ -177,7 +206,10 @@ impl World {
     pub async fn agent_with(&self, name: &str, over: Value, environment: &[(&str, &str)]) -> Result<Agent> {
         let mut settings = self.settings_of(name)?;
         merge(&mut settings, over);
-        Agent::start_with(name, settings, &self.folder, environment).await
+        match self.seats.get(self.index(name)) {
+            Some(seat) => Agent::start_at(seat, name, settings, &self.folder, environment).await,
+            None => Agent::start_with(name, settings, &self.folder, environment).await,
+        }
     }
 
     /// The API server of a node; the only one, where there are no three.
@@ -258,11 +290,18 @@ impl World {
             "kubeconfig": kubeconfig,
             // Nodes that are made up have no API server to ask.
             "health": {"probe": {"enabled": self.three}},
+            "kubernetes": {"fallback": self.three},
             "stackit": {
                 "credentialsDirectory": self.credentials(),
                 "loadBalancerEndpoint": self.emulator.url(),
             },
         }))
+    }
+
+    /// A kubeconfig that leads the agent of this node to its API server over `way`.
+    pub fn kubeconfig_over(&self, node: &str, way: &Link) -> Result<PathBuf> {
+        let access = Access { server: format!("https://{}", way.address()), ..self.api_server(node).access(&AGENT) };
+        self.control_plane.write_kubeconfig(&format!("agent-{node}-over-link"), &access)
     }
 
     /// An election that hands over within seconds.

@@ -20,6 +20,7 @@
 //! Deliberately not here: time that passes. What a later moment changes is named as [`Choice::wake`].
 
 mod pool;
+mod quorum;
 mod removal;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +33,7 @@ use crate::probe::{ProbeClass, Reading};
 use crate::settings::{Health, ReAddDelay};
 
 pub use pool::Pool;
+pub use quorum::{Quorum, Quorums};
 pub use removal::{Cause, Leaving};
 
 /// A node that clients are sent to.
@@ -121,15 +123,6 @@ impl Sight {
     }
 }
 
-/// A write or read with a quorum of etcd that has succeeded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Quorum {
-    /// When it was sent.
-    pub sent: Moment,
-    /// When it was answered.
-    pub answered: Moment,
-}
-
 /// Everything a choice looks at.
 #[derive(Clone, Copy, Debug)]
 pub struct Round<'a> {
@@ -156,8 +149,8 @@ pub struct Outlook {
     pub stale: bool,
     /// Others would take over from an agent that is wrong about the network.
     pub election: bool,
-    /// The latest renewal of the Lease: etcd served then.
-    pub quorum: Option<Quorum>,
+    /// The latest renewals of the Lease: etcd served then.
+    pub quorums: Quorums,
 }
 
 /// Chooses the endpoints.

@@ -6,6 +6,7 @@
 mod provider_config;
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde_json::Value;
@@ -148,6 +149,15 @@ pub fn is_ours(view: &ExposureView, settings: &Settings) -> bool {
     view.kind == wanted.r#type
         && view.class.as_deref().unwrap_or("shoot") == wanted.class
         && (wanted.name.is_empty() || wanted.name == view.name)
+}
+
+/// Where the control-plane nodes are, as far as the object tells: the endpoints it names, and the targets that were
+/// last seen on the balancer.
+pub fn targets(view: &ExposureView) -> BTreeSet<IpAddr> {
+    let addresses = view.endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
+    let named = addresses.filter(|address| address.kind == "InternalIP").filter_map(|a| a.address.parse().ok());
+    let seen = view.status.record.iter().flat_map(|record| record.targets.iter().map(|target| target.ip));
+    named.chain(seen).collect()
 }
 
 /// The operation under way, first match wins (Gardener contract section 2.4, ComputeOperationType).

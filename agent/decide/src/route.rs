@@ -9,7 +9,8 @@
 //! | good again for [`Rules::settle`] | any | own |
 //!
 //! A server is bad while a probe or check says so, and for [`PENALTY`] after requests through it have failed
-//! ([`Outcome`]); an answer ends that. Time is an argument.
+//! ([`Outcome`]); an answer ends that. What is under way through a server that is bad is given up ([`Way::leaves`]);
+//! what is under way through one that was only left for the own one may end there. Time is an argument.
 //!
 //! Deliberately not here: how a server is asked how it is, and TLS. A server that cannot prove who it is ends a request
 //! before a credential is sent, which is an [`Outcome::Refused`].
@@ -70,8 +71,10 @@ pub enum Outcome {
     Reset,
     /// No answer in time. Two in a row: a webhook may have been slow.
     Hanging,
-    /// 503, or 401: it does not serve us. Two in a row.
+    /// 503, 504 or 401: it does not serve us. Two in a row.
     NotReady,
+    /// A watch has shown neither event nor bookmark for much longer than one of them is due. One is enough.
+    Quiet,
 }
 
 /// What is configured.
@@ -90,11 +93,15 @@ pub struct Way {
     pub server: Server,
     /// Whether probes, checks or requests say that it is not ready: what it shows may be old.
     pub ill: bool,
-    /// Whether the last server was left because it was bad. What is still under way through it is then lost, while
-    /// one that is left for the own server may finish.
-    pub fled: bool,
     /// The servers to try when `server` does not answer in time, best first, `server` being the first.
     pub order: Vec<Server>,
+}
+
+impl Way {
+    /// Whether what is under way through this server is to be given up: it is bad, and not the one in use.
+    pub fn leaves(&self, server: Server) -> bool {
+        !self.order.is_empty() && !self.order.contains(&server)
+    }
 }
 
 /// How a server is taken. The order is that of preference.
@@ -141,7 +148,6 @@ pub struct Route {
     own: Known,
     others: BTreeMap<IpAddr, Known>,
     current: Server,
-    fled: bool,
     /// Where the last request was answered.
     answered: Server,
 }
@@ -176,7 +182,7 @@ impl Route {
                 self.answered = server;
                 return;
             }
-            Outcome::Refused => true,
+            Outcome::Refused | Outcome::Quiet => true,
             Outcome::Reset | Outcome::Hanging | Outcome::NotReady => before + 1 >= 2,
         };
         known.failures = Some((before + 1, now));
@@ -191,15 +197,12 @@ impl Route {
         self.own.look(now);
         self.others.values_mut().for_each(|known| known.look(now));
         let wanted = self.wanted(rules, now);
-        if wanted != self.current {
-            self.fled = self.grade(self.current, now) == Grade::Bad;
-            self.current = wanted;
-        }
+        self.current = wanted;
         let mut order: Vec<Server> = self.servers().filter(|_| rules.fallback).collect();
         order.retain(|server| *server != wanted && self.grade(*server, now) != Grade::Bad);
         order.sort_by_key(|server| (self.grade(*server, now), *server));
         order.insert(0, wanted);
-        Way { server: wanted, ill: self.grade(wanted, now) == Grade::Bad, fled: self.fled, order }
+        Way { server: wanted, ill: self.grade(wanted, now) == Grade::Bad, order }
     }
 
     /// When [`Route::choose`] may answer differently though nothing has come in.

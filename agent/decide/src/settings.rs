@@ -24,7 +24,7 @@ mod health;
 mod mistakes;
 mod reload;
 mod server;
-mod unfinished;
+mod tree;
 mod words;
 
 use std::time::Duration;
@@ -37,7 +37,6 @@ pub use health::{Health, Probe, ReAddDelay};
 pub use mistakes::Mistake;
 pub use reload::{Reloaded, reload, waits_for_restart};
 pub use server::{Log, LogFormat, LogLevel, Server};
-pub use unfinished::{Reconciled, Unavailable, is_unfinished, reconcile, remark};
 pub use words::{LabelTerm, is_node_name, label_terms};
 
 /// The only `apiVersion` this program reads.

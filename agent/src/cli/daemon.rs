@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use tracing::info;
 
 use super::ending::Ending;
 use super::settings::{ConfigFile, Global, source, with_settings};
@@ -17,9 +16,6 @@ pub(super) fn run(file: &ConfigFile, global: &Global) -> ExitCode {
 
 fn start(loaded: Loaded, source: Source) -> anyhow::Result<Ending> {
     let log = log::init(&loaded.settings.log).context("starting the log")?;
-    for unavailable in &loaded.unavailable {
-        info!(setting = unavailable.path, in_effect = unavailable.off, "not available yet");
-    }
     runtime()?.block_on(run::run(loaded.settings, source, log)).map(|()| Ending::Done)
 }
 

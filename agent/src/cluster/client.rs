@@ -1,33 +1,38 @@
 //! How the API server is reached: which kubeconfig, with which limits.
 //!
-//! Kubernetes never goes through a proxy, and nothing waits for a connection longer than a few seconds. Retrying is
-//! the callers' business: kube's own retries would hide what is wrong.
+//! Kubernetes never goes through a proxy. Trying again is the callers' business: kube's own retries would hide what is
+//! wrong. Kubeconfig, CA and token are followed. A watch that is open goes on over its old connection until the API
+//! server ends it, within a minute.
 //!
-//! Kubeconfig, CA and token are followed, and a client that was handed out uses them as they are now: whoever holds
-//! one never learns that it was swapped underneath. A watch that is open goes on over its old connection until the
-//! API server ends it, within a minute.
+//! Deliberately not here: which of several API servers is asked ([`super::router`]), and connections
+//! ([`super::reach`]).
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use anyhow::anyhow;
+use decide::route::Server;
 use decide::settings::Settings;
+use http::HeaderValue;
+use http::header::USER_AGENT;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use super::reach::Reach;
+use super::router::{Door, Router};
+use super::transport;
 use crate::host::reload::Changes;
 
 /// Where gardenadm's unit has its kubeconfig, when nothing else is named.
 const DEFAULT_KUBECONFIG: &str = "/etc/shoot-exposure-agent/kubeconfig";
 /// Where a pod finds its account.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-/// Time to connect.
-const CONNECT: Duration = Duration::from_secs(3);
+/// Who we are.
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("shoot-exposure-agent/", env!("CARGO_PKG_VERSION")));
 
 /// The way to the API server, with where it was read.
 #[derive(Clone, Debug)]
@@ -42,6 +47,8 @@ pub struct Access {
     fingerprint: u64,
     /// As it is now.
     current: Arc<watch::Sender<Config>>,
+    /// Which API server is asked.
+    router: Router,
 }
 
 /// Why there is no way to the API server.
@@ -122,8 +129,7 @@ fn fingerprint(files: &BTreeSet<PathBuf>) -> u64 {
 
 fn limited(mut config: Config) -> Config {
     config.proxy_url = None;
-    config.connect_timeout = Some(CONNECT);
-    config.default_retry = false;
+    config.headers.push((USER_AGENT, AGENT));
     config
 }
 
@@ -131,7 +137,7 @@ impl Access {
     fn new(config: Config, origin: String, files: BTreeSet<PathBuf>, fingerprint: u64) -> Self {
         let config = limited(config);
         let current = Arc::new(watch::Sender::new(config.clone()));
-        Self { config, origin, files, fingerprint, current }
+        Self { config, origin, files, fingerprint, current, router: Router::default() }
     }
 
     /// What kube needs to build a client, as it changes.
@@ -139,22 +145,30 @@ impl Access {
         self.current.subscribe()
     }
 
-    /// A client with connections of its own, which follows what changes.
-    pub fn client(&self) -> Result<Client, AccessError> {
-        let mut current = self.current.subscribe();
-        let config = current.borrow_and_update().clone();
-        let namespace = config.default_namespace.clone();
-        let first = self.try_client(config)?;
-        let newest = Arc::new(Mutex::new((current, first)));
-        let service = tower::service_fn(move |request| {
-            let client = swapped(&newest);
-            async move { client.send(request).await }
-        });
-        Ok(Client::new(service, namespace))
+    /// Which API server is asked.
+    pub fn router(&self) -> &Router {
+        &self.router
     }
 
-    fn try_client(&self, config: Config) -> Result<Client, AccessError> {
-        Client::try_from(config).map_err(|source| AccessError::Client { origin: self.origin.clone(), source })
+    /// A client with connections of its own, which follows what changes.
+    pub fn client(&self) -> Result<Client, AccessError> {
+        self.reach().map(|reach| reach.client())
+    }
+
+    /// Connections of their own, which follow what changes.
+    pub fn reach(&self) -> Result<Reach, AccessError> {
+        Reach::new(self.router.clone(), self.configs()).map_err(|source| self.unusable(source))
+    }
+
+    /// A client for the own API server as the kubeconfig is now, on connections of its own, of which nobody is told what
+    /// becomes.
+    pub fn plain_client(&self) -> Result<Client, AccessError> {
+        let config = self.current.borrow().clone();
+        transport::client(&config, Server::Own, &Door::default()).map_err(|source| self.unusable(source))
+    }
+
+    fn unusable(&self, source: kube::Error) -> AccessError {
+        AccessError::Client { origin: self.origin.clone(), source }
     }
 
     /// Follows the files, and the setting that names them, without end. What cannot be used changes nothing.
@@ -172,12 +186,13 @@ impl Access {
                 let found = find(&settings).await;
                 let problem = match found {
                     Ok(Some(found)) if found.fingerprint == self.fingerprint => None,
-                    Ok(Some(found)) => match found.try_client(found.config.clone()) {
+                    Ok(Some(found)) => match found.plain_client() {
                         Ok(_) => {
                             info!(origin = found.origin, server = %found.config.cluster_url, "using Kubernetes as it is told now");
                             self.current.send_replace(found.config.clone());
-                            let (current, files) = (Arc::clone(&self.current), self.files.clone());
-                            self = Self { current, ..found };
+                            let (current, router) = (Arc::clone(&self.current), self.router.clone());
+                            let files = self.files.clone();
+                            self = Self { current, router, ..found };
                             said = None;
                             if self.files == files { None } else { break }
                         }
@@ -195,19 +210,4 @@ impl Access {
             }
         }
     }
-}
-
-/// The client to send with: the one in use, or a new one where the files have changed since.
-fn swapped(newest: &Mutex<(watch::Receiver<Config>, Client)>) -> Client {
-    let mut newest = newest.lock().unwrap_or_else(PoisonError::into_inner);
-    let (current, client) = &mut *newest;
-    if current.has_changed().unwrap_or(false) {
-        let config = current.borrow_and_update().clone();
-        match Client::try_from(config) {
-            Ok(new) => *client = new,
-            // It was tried before it was told, so this is about this machine; the old one may still do.
-            Err(error) => warn!(%error, "cannot make a new Kubernetes client; the old one stays"),
-        }
-    }
-    client.clone()
 }

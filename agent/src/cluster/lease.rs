@@ -1,37 +1,50 @@
 //! The Lease of the election: reading and writing it. Who leads is decided in [`decide::leader`].
 //!
-//! The Lease has a client of its own, so that nothing else can delay a renewal.
+//! The Lease has connections of its own, so that nothing else can delay a renewal. Each request goes through the API
+//! server that it names and no other, with `retryPeriod` for the answer: who asks walks through them.
 
 use std::time::Duration;
 
 use decide::leader::{Record, Timings};
+use decide::route::Server;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::PostParams;
 
+use super::reach::Reach;
 use super::watch::Read;
 use super::{ApiFailure, within};
 
 /// The Lease and the identity that we hold it with.
 #[derive(Clone)]
 pub struct Leases {
-    api: Api<Lease>,
+    reach: Reach,
+    namespace: String,
     name: String,
     identity: String,
     timings: Timings,
 }
 
 impl Leases {
-    /// `api` must be one of a client of its own.
-    pub fn new(api: Api<Lease>, name: String, identity: String, timings: Timings) -> Self {
-        Self { api, name, identity, timings }
+    /// `reach` must be of connections that nothing else uses.
+    pub fn new(reach: Reach, namespace: String, name: String, identity: String, timings: Timings) -> Self {
+        Self { reach, namespace, name, identity, timings }
+    }
+
+    /// The servers to try, best first; there is always one.
+    pub fn order(&self) -> Vec<Server> {
+        self.reach.order()
+    }
+
+    fn through(&self, server: Server) -> Api<Lease> {
+        Api::namespaced(self.reach.through(server), &self.namespace)
     }
 
     /// A quorum read; `None`: there is none.
-    pub async fn read(&self) -> Result<Option<Record>, ApiFailure> {
-        match within(self.timings.retry_period, self.api.get(&self.name)).await {
+    pub async fn read(&self, server: Server) -> Result<Option<Record>, ApiFailure> {
+        match within(self.timings.retry_period, self.through(server).get(&self.name)).await {
             Ok(lease) => Ok(Some(record(&lease))),
             Err(ApiFailure::NotFound) => Ok(None),
             Err(failure) => Err(failure),
@@ -39,32 +52,32 @@ impl Leases {
     }
 
     /// Makes the Lease, held by us.
-    pub async fn create(&self, renewed: &MicroTime) -> Result<Record, ApiFailure> {
-        let lease = self.held(None, renewed);
-        let stored = within(self.timings.retry_period, self.api.create(&PostParams::default(), &lease)).await?;
+    pub async fn create(&self, server: Server, renewed: &MicroTime) -> Result<Record, ApiFailure> {
+        let (api, lease) = (self.through(server), self.held(None, renewed));
+        let stored = within(self.timings.retry_period, api.create(&PostParams::default(), &lease)).await?;
         Ok(record(&stored))
     }
 
     /// Takes or renews the Lease from `base`; a Lease that has changed since is a conflict.
-    pub async fn hold(&self, base: &Record, renewed: &MicroTime) -> Result<Record, ApiFailure> {
+    pub async fn hold(&self, server: Server, base: &Record, renewed: &MicroTime) -> Result<Record, ApiFailure> {
         let lease = self.held(Some(base), renewed);
-        self.replace(&lease).await.map(|stored| record(&stored))
+        self.replace(server, &lease).await.map(|stored| record(&stored))
     }
 
     /// Gives the Lease back, so that another takes it at once.
-    pub async fn release(&self, base: &Record) -> Result<(), ApiFailure> {
+    pub async fn release(&self, server: Server, base: &Record) -> Result<(), ApiFailure> {
         let mut lease = self.held(Some(base), &now());
         if let Some(spec) = &mut lease.spec {
             spec.holder_identity = Some(String::new());
             // As client-go releases it, for holders that look at the duration alone.
             spec.lease_duration_seconds = Some(1);
         }
-        self.replace(&lease).await.map(drop)
+        self.replace(server, &lease).await.map(drop)
     }
 
-    async fn replace(&self, lease: &Lease) -> Result<Lease, ApiFailure> {
-        let parameters = PostParams::default();
-        within(self.timings.retry_period, self.api.replace(&self.name, &parameters, lease)).await
+    async fn replace(&self, server: Server, lease: &Lease) -> Result<Lease, ApiFailure> {
+        let (api, parameters) = (self.through(server), PostParams::default());
+        within(self.timings.retry_period, api.replace(&self.name, &parameters, lease)).await
     }
 
     fn held(&self, base: Option<&Record>, renewed: &MicroTime) -> Lease {

@@ -5,6 +5,12 @@
 
 pub mod client;
 
+pub mod reach;
+
+pub mod router;
+
+mod transport;
+
 pub mod watch;
 
 pub mod nodes;
@@ -79,4 +85,13 @@ pub fn explain(error: &kube::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// The innermost cause: what was found.
+pub fn root(error: &kube::Error) -> String {
+    let mut cause: &dyn Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
 }

@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use decide::settings::{self, Settings, Unavailable};
+use decide::settings::Settings;
 use figment::Figment;
 use figment::providers::Serialized;
 
@@ -64,12 +64,10 @@ impl Source {
 /// Settings that may be used.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// In effect: all layers together, and what is not there yet switched off.
+    /// In effect: all layers together.
     pub settings: Settings,
     /// Dotted paths of the keys that file, environment or flags set.
     pub explicit: BTreeSet<String>,
-    /// Features that the defaults ask for and that are not there yet; the log names each once.
-    pub unavailable: Vec<Unavailable>,
 }
 
 /// Reads the file and puts the layers together.
@@ -127,11 +125,8 @@ fn together(mut reader: Reader<'_>, layers: [Layer; 3]) -> Result<Loaded, Config
     match figment.extract::<Settings>() {
         Ok(settings) => {
             reader.semantic(settings.mistakes());
-            let reconciled = settings::reconcile(settings, &explicit);
-            reader.semantic(reconciled.mistakes);
             if reader.mistakes.is_empty() {
-                let (settings, unavailable) = (reconciled.settings, reconciled.unavailable);
-                return Ok(Loaded { settings, explicit, unavailable });
+                return Ok(Loaded { settings, explicit });
             }
         }
         // Each leaf has been tried on its own, so this does not happen; were it to, it would not be silent.

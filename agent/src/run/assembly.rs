@@ -10,6 +10,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::clouds::{Clouds, Origins};
 use super::probing::Probing;
+use super::routing::Routing;
 use super::settings::Live;
 use super::sources::Sources;
 use super::worker::{Context, Errand, Place, Witness};
@@ -55,6 +56,11 @@ pub(super) fn start(wiring: Wiring, watches: &mut JoinSet<()>) -> anyhow::Result
     let (stop_lease, lease_stopped) = watch::channel(false);
     let (quorum_out, quorum) = watch::channel(None);
     let probing = Probing::start(&live, access.as_ref(), &sources, &metrics, quorum, watches)?;
+    if let Some(access) = access.clone() {
+        let (sources, probing, own_node) = (sources.clone(), probing.clone(), super::node_name(&settings));
+        let check = health.dependency("kubernetes");
+        Routing { access, sources, probing, live: live.clone(), own_node, check }.start(watches);
+    }
     let told = (quorum_out, Arc::clone(&probing.hurry));
     let (leadership, election) = super::elect(&settings, access.as_ref(), &health, &metrics, told, lease_stopped)?;
     let clouds = Arc::new(Clouds::new(Origins {

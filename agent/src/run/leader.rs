@@ -8,13 +8,14 @@ use decide::Moment;
 use decide::endpoints::Quorum;
 use decide::leader::{Election, Record, Timings, Turn};
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::{Api, Client};
+use kube::Api;
 use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
 
 use crate::admin::{Check, Metrics, Progress};
 use crate::cluster::ApiFailure;
 use crate::cluster::lease::{self, Leases};
+use crate::cluster::reach::Reach;
 use crate::cluster::watch::{Watched, follow};
 use crate::host::clock;
 
@@ -26,8 +27,8 @@ pub type Leadership = Option<Moment>;
 
 /// What the election task works with.
 pub struct Candidate {
-    /// A client that nothing else uses.
-    pub client: Client,
+    /// Connections that nothing else uses.
+    pub reach: Reach,
     /// `leaderElection.leaseNamespace`.
     pub namespace: String,
     /// `leaderElection.leaseName`.
@@ -50,9 +51,9 @@ pub struct Candidate {
 
 /// Runs until `stop` turns true, then releases the Lease.
 pub async fn run(candidate: Candidate, out: watch::Sender<Leadership>, mut stop: watch::Receiver<bool>) {
-    let Candidate { client, namespace, name, identity, timings, check, progress, metrics, quorum, hurry } = candidate;
-    let api: Api<Lease> = Api::namespaced(client, &namespace);
-    let leases = Leases::new(api.clone(), name.clone(), identity.clone(), timings);
+    let Candidate { reach, namespace, name, identity, timings, check, progress, metrics, quorum, hurry } = candidate;
+    let api: Api<Lease> = Api::namespaced(reach.client(), &namespace);
+    let leases = Leases::new(reach, namespace, name.clone(), identity.clone(), timings);
     let (seen, mut watched) = watch::channel(Watched::default());
     let following = follow("the Lease", api, Some(format!("metadata.name={name}")), lease::view, seen);
     tokio::pin!(following);
@@ -73,20 +74,15 @@ pub async fn run(candidate: Candidate, out: watch::Sender<Leadership>, mut stop:
                 warn!(lease = name, "the Lease was not renewed in time; standing back");
                 election.stepped_down();
             }
-            Turn::Create => attempt(&leases, None, &mut election, &identity, &quorum).await,
-            Turn::Take(base) | Turn::Renew(base) => {
-                attempt(&leases, Some(base), &mut election, &identity, &quorum).await;
-            }
+            Turn::Create => attempt(&leases, None, &mut election, &quorum).await,
+            Turn::Take(base) | Turn::Renew(base) => attempt(&leases, Some(base), &mut election, &quorum).await,
         }
     }
     let held = election.record().filter(|record| record.holder == identity).cloned();
     election.stepped_down();
     tell(&election, &out, &metrics, &mut holder);
     if let Some(record) = held {
-        match leases.release(&record).await {
-            Ok(()) => info!(lease = name, "released the Lease"),
-            Err(failure) => warn!(lease = name, %failure, "cannot release the Lease; others take it when it expires"),
-        }
+        release(&leases, &record, &name).await;
     }
 }
 
@@ -100,45 +96,62 @@ fn take_in(election: &mut Election, watched: &Watched<Record>, name: &str, check
     }
 }
 
-/// One try to hold the Lease.
+/// One turn to hold the Lease: a try through each API server, best first, until one has answered for etcd.
 async fn attempt(
     leases: &Leases,
     base: Option<Record>,
     election: &mut Election,
-    identity: &str,
     quorum: &watch::Sender<Option<Quorum>>,
 ) {
-    let sent = clock::now();
-    let renewed = lease::now();
-    let stored = match &base {
-        None => leases.create(&renewed).await,
-        Some(base) => leases.hold(base, &renewed).await,
-    };
-    match stored {
-        Ok(record) => {
-            election.stored(record, sent);
-            quorum.send_replace(Some(Quorum { sent, answered: clock::now() }));
+    let (mut tried, mut last) = (Vec::new(), None);
+    // Asked for anew each time: what is learned by a try changes it.
+    while let Some(server) = leases.order().into_iter().find(|server| !tried.contains(server)) {
+        tried.push(server);
+        let sent = clock::now();
+        if election.leads_until().is_some_and(|until| sent >= until) {
+            break;
         }
-        Err(ApiFailure::Conflict) => {
-            debug!("the Lease has changed meanwhile");
-            election.failed(sent, rand::random());
-            let current = match leases.read().await {
-                Ok(current) => current,
-                // The watch brings it, a little later.
-                Err(failure) => return warn!(%failure, "cannot read the Lease"),
-            };
-            // An answer that was lost: the write we think has failed is the one that is stored.
-            let ours = current
-                .as_ref()
-                .is_some_and(|record| record.holder == identity && record.renewed == lease::text(Some(&renewed)));
-            match current {
-                Some(record) if ours => election.stored(record, sent),
-                current => election.observe(current, clock::now()),
+        let renewed = lease::now();
+        election.tried(lease::text(Some(&renewed)), sent);
+        let stored = match &base {
+            None => leases.create(server, &renewed).await,
+            Some(base) => leases.hold(server, base, &renewed).await,
+        };
+        match stored {
+            Ok(record) => {
+                election.stored(record, sent);
+                quorum.send_replace(Some(Quorum { sent, answered: clock::now() }));
+                return;
+            }
+            Err(ApiFailure::Conflict) => {
+                debug!(%server, "the Lease has changed meanwhile");
+                election.failed(sent, rand::random());
+                // Perhaps by ourselves: the answer to an earlier try was lost.
+                match leases.read(server).await {
+                    Ok(current) => return election.observe(current, clock::now()),
+                    // The watch brings it, a little later.
+                    Err(failure) => warn!(%server, %failure, "cannot read the Lease"),
+                }
+            }
+            Err(failure) => {
+                debug!(%server, %failure, "cannot write the Lease here");
+                election.failed(sent, rand::random());
+                last = Some(failure);
             }
         }
-        Err(failure) => {
-            warn!(%failure, "cannot write the Lease");
-            election.failed(sent, rand::random());
+    }
+    if let Some(failure) = last {
+        warn!(%failure, "cannot write the Lease");
+    }
+}
+
+async fn release(leases: &Leases, record: &Record, name: &str) {
+    for server in leases.order() {
+        match leases.release(server, record).await {
+            Ok(()) => return info!(lease = name, "released the Lease"),
+            Err(failure) => {
+                warn!(lease = name, %server, %failure, "cannot release the Lease; others take it when it expires");
+            }
         }
     }
 }

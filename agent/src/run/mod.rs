@@ -8,6 +8,7 @@
 //! | [`settings`] | the settings file | everybody |
 //! | [`clouds`] | credentials and endpoints of STACKIT | every worker |
 //! | [`probing`] | probes, static pods, kubelets' Leases | every worker |
+//! | [`routing`] | how each API server is | every client of Kubernetes |
 //! | [`leader`] | the Lease | every worker: until when it may write |
 //! | [`worker`], one an exposure | the balancer, object and status of it | STACKIT, Kubernetes |
 //! | [`dns`], where it is asked for | the external DNS records | Kubernetes |
@@ -30,6 +31,7 @@ mod named_nodes;
 pub mod once;
 pub mod probing;
 pub mod proof;
+pub mod routing;
 pub mod settings;
 pub mod signs;
 pub mod sources;
@@ -235,7 +237,7 @@ fn elect(
         return Ok((leadership, tokio::spawn(stay(stopped, tell))));
     };
     let candidate = Candidate {
-        client: access.client()?,
+        reach: access.reach()?,
         namespace: wish.lease_namespace.clone(),
         name: wish.lease_name.clone(),
         identity: format!("{}_{:08x}", node_name(settings), rand::random::<u32>()),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use decide::Moment;
-use decide::endpoints::{LastGood, Outlook, Round, Sight, choose};
+use decide::endpoints::{LastGood, Outlook, Quorums, Round, Sight, choose};
 use decide::exposure::{ExposureView, Facts, is_ours};
 use decide::health::{Class, Judge, NodeView, Roster, Verdict, verdict};
 use decide::leader::older;
@@ -121,6 +121,7 @@ pub struct Worker {
     asked: Since,
     /// Whether any API server has been green since the start.
     ever_green: bool,
+    quorums: Quorums,
     /// Until when it waits to be informed; the past, once it is.
     informed: Moment,
 }
@@ -153,6 +154,7 @@ impl Worker {
             roster: Roster::default(),
             asked: Since::default(),
             ever_green: false,
+            quorums: Quorums::default(),
             informed: clock::now() + INFORMED,
         }
     }
@@ -409,11 +411,12 @@ impl Worker {
         self.ever_green |= verdicts.iter().any(|verdict| verdict.probe.green.is_some());
         let since = self.asked.noted(nodes.listed, now).filter(|_| health.probe.enabled);
         let asked = verdicts.iter().filter(|verdict| verdict.ip.is_some()).map(|verdict| &verdict.probe);
+        self.quorums.note(*probing.quorum.borrow());
         let outlook = Outlook {
             sight: Sight::judge(since, self.ever_green, asked, now, health),
             stale: nodes.problem.is_some(),
             election: place.election,
-            quorum: *probing.quorum.borrow(),
+            quorums: self.quorums,
         };
         // Whether etcd serves is worth knowing now.
         if self.led && verdicts.iter().any(|verdict| verdict.class == Class::EtcdCut) {

@@ -19,12 +19,12 @@ use tokio::signal::unix::{SignalKind, signal};
 /// too.
 ///
 /// Prints one line once it can be used: `ready url=URL`, with a data plane `ready url=URL address-pool=CIDR`. URL/ is a page
-/// of its state; faults, switches and the journal are under URL/_emulator/.
+/// of its state; URL/_emulator/ lists its controls: faults, switches, the journal and more.
 #[derive(Parser)]
 #[command(name = "stackit-emulator")]
 struct Arguments {
     /// Where to listen; port 0 for any free one
-    #[arg(long, default_value = "127.0.0.1:0")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
     /// Speak HTTPS, with a certificate of a CA made for this run
     #[arg(long)]
@@ -89,6 +89,7 @@ impl Arguments {
             address_pool: self.address_pool,
             port_offset: self.port_offset,
             address_map: self.map.iter().copied().collect(),
+            namespaces: None,
             time_scale: self.time_scale,
             max_connections: self.max_connections,
         })

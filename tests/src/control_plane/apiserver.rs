@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -11,7 +11,9 @@ use http::Request;
 
 use super::binaries::Binary;
 use super::certificates::{Authority, SERVING_NAMES, signing_keys};
+use super::link::Link;
 use super::users::{ADMIN, Access, User, token_file};
+use crate::namespaces::Seat;
 use crate::process::Process;
 use crate::wait::{hopeless, until};
 
@@ -73,19 +75,21 @@ impl Shared {
 }
 
 impl ApiServer {
-    /// Starts one at `address`, without waiting for it.
+    /// Starts one in `seat`, without waiting for it.
     pub(crate) async fn start(
         folder: &Path,
         name: &str,
-        address: SocketAddr,
+        seat: &Seat,
+        port: u16,
         etcd: &str,
         authority: &Authority,
         shared: &Shared,
     ) -> Result<Self> {
         let binary = Binary::ApiServer.path().await?;
+        let address = SocketAddr::from((seat.address, port));
         let (certificate, key) = (folder.join(format!("{name}.crt")), folder.join(format!("{name}.key")));
         authority.serving(&SERVING_NAMES)?.write(&certificate, &key)?;
-        let mut command = Command::new(binary);
+        let mut command = seat.command(&binary);
         command
             .arg(format!("--bind-address={}", address.ip()))
             .arg(format!("--secure-port={}", address.port()))
@@ -119,6 +123,11 @@ impl ApiServer {
     /// The same as a URL.
     pub fn url(&self) -> String {
         format!("https://{}", self.address)
+    }
+
+    /// A way to it that can be cut, stalled and stranded.
+    pub fn link(&self) -> Result<Link> {
+        Link::start(Ipv4Addr::LOCALHOST, self.address)
     }
 
     /// Its process, to pause, resume or watch it.

@@ -2,13 +2,13 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::addresses::free_port;
 use super::binaries::Binary;
+use crate::namespaces::Seat;
 use crate::process::Process;
 use crate::wait::{hopeless, until};
 
@@ -31,31 +31,37 @@ pub struct Member {
 impl Etcd {
     /// Starts one member on each address, with their data and logs in `folder`, and waits until they have a leader.
     pub(crate) async fn start(folder: &Path, addresses: &[Ipv4Addr]) -> Result<Self> {
-        let binary = Binary::Etcd.path().await?;
         let (clients, peers) = (free_port(addresses)?, free_port(addresses)?);
         ensure!(clients != peers, "etcd's two ports are both {clients}: address already in use");
-        let peer = |address: &Ipv4Addr| format!("http://{address}:{peers}");
+        let seats: Vec<Seat> = addresses.iter().copied().map(Seat::here).collect();
+        Self::start_at(folder, &seats, clients, peers).await
+    }
+
+    /// As [`Etcd::start`], each member in its seat, with these ports for clients and for peers.
+    pub(crate) async fn start_at(folder: &Path, seats: &[Seat], clients: u16, peers: u16) -> Result<Self> {
+        let binary = Binary::Etcd.path().await?;
+        let peer = |seat: &Seat| format!("http://{}:{peers}", seat.address);
         let cluster: Vec<_> =
-            addresses.iter().enumerate().map(|(index, address)| format!("etcd-{index}={}", peer(address))).collect();
+            seats.iter().enumerate().map(|(index, seat)| format!("etcd-{index}={}", peer(seat))).collect();
         let mut members = Vec::new();
-        for (index, address) in addresses.iter().enumerate() {
+        for (index, seat) in seats.iter().enumerate() {
             let name = format!("etcd-{index}");
-            let url = format!("http://{address}:{clients}");
-            let mut command = Command::new(&binary);
+            let url = format!("http://{}:{clients}", seat.address);
+            let mut command = seat.command(&binary);
             command
                 .arg(format!("--name={name}"))
                 .arg(format!("--data-dir={}", folder.join(&name).display()))
                 .arg(format!("--listen-client-urls={url}"))
                 .arg(format!("--advertise-client-urls={url}"))
-                .arg(format!("--listen-peer-urls={}", peer(address)))
-                .arg(format!("--initial-advertise-peer-urls={}", peer(address)))
+                .arg(format!("--listen-peer-urls={}", peer(seat)))
+                .arg(format!("--initial-advertise-peer-urls={}", peer(seat)))
                 .arg(format!("--initial-cluster={}", cluster.join(",")))
                 // The data lives as long as the test does; a disk that is slow to sync would slow every test.
                 .arg("--unsafe-no-fsync");
             let log = folder.join(format!("{name}.log"));
             members.push(Member {
                 process: Process::start(name, command, log)?,
-                address: SocketAddr::from((*address, clients)),
+                address: SocketAddr::from((seat.address, clients)),
                 url,
             });
         }
@@ -101,6 +107,15 @@ impl Member {
     /// The same without a scheme.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Whether it is the leader.
+    pub async fn leads(&self) -> Result<bool> {
+        super::use_ring();
+        let client = reqwest::Client::builder().no_proxy().build().context("making a client for etcd")?;
+        let metrics = client.get(format!("{}/metrics", self.url)).send().await?.text().await?;
+        let line = metrics.lines().find_map(|line| line.strip_prefix("etcd_server_is_leader "));
+        Ok(line.context("etcd does not say who leads")? == "1")
     }
 
     /// Waits until it is up and sees a leader.

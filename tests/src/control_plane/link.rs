@@ -1,4 +1,5 @@
-//! The way from one API server to etcd: a TCP proxy that can be cut, stalled and healed while the others' ways are well.
+//! The way from one API server to etcd, or from an agent to its API server: a TCP proxy that can be cut, stalled, stranded
+//! and healed while the others' ways are well.
 //!
 //! Not here: delays and lost packets; a bench with network namespaces does those with the kernel's own means.
 
@@ -29,6 +30,8 @@ struct Told {
     state: State,
     /// How often it was cut: who looks too late sees that it happened.
     cuts: u64,
+    /// How often it was stranded.
+    strands: u64,
 }
 
 /// A TCP proxy on a thread of its own, so that it goes on whatever the test does. It ends when this is dropped.
@@ -45,7 +48,7 @@ impl Link {
         let listener = std::net::TcpListener::bind((address, 0)).context("listening for a link")?;
         listener.set_nonblocking(true).context("listening for a link")?;
         let address = listener.local_addr().context("reading the address of a link")?;
-        let (tell, told) = watch::channel(Told { state: State::Open, cuts: 0 });
+        let (tell, told) = watch::channel(Told { state: State::Open, cuts: 0, strands: 0 });
         let (end, ended) = oneshot::channel::<()>();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
         thread::Builder::new()
@@ -78,7 +81,7 @@ impl Link {
 
     /// Ends all connections, and each new one at once.
     pub fn cut(&self) {
-        self.told.send_modify(|told| *told = Told { state: State::Cut, cuts: told.cuts + 1 });
+        self.told.send_modify(|told| *told = Told { state: State::Cut, cuts: told.cuts + 1, ..*told });
     }
 
     /// Lets nothing pass, without ending anything: as when etcd is frozen.
@@ -86,7 +89,13 @@ impl Link {
         self.told.send_modify(|told| told.state = State::Stalled);
     }
 
-    /// Lets everything pass again. What was stalled goes on, and nothing of it is lost.
+    /// Lets nothing pass any more over the connections that there are, without ending them: as when a firewall has
+    /// forgotten them. New ones are as well as they were.
+    pub fn strand(&self) {
+        self.told.send_modify(|told| told.strands += 1);
+    }
+
+    /// Lets everything pass again. What was stalled goes on, and nothing of it is lost; what was stranded stays so.
     pub fn heal(&self) {
         self.told.send_modify(|told| told.state = State::Open);
     }
@@ -103,7 +112,7 @@ async fn serve(listener: std::net::TcpListener, target: SocketAddr, told: watch:
 /// One connection, until either side ends it or the link is cut.
 async fn pass(mut near: TcpStream, target: SocketAddr, told: watch::Receiver<Told>) {
     let mut cut = told.clone();
-    let cuts = cut.borrow().cuts;
+    let Told { cuts, strands, .. } = *cut.borrow();
     let mut open = told;
     let passing = async {
         // A new connection of a stalled link waits here.
@@ -116,7 +125,7 @@ async fn pass(mut near: TcpStream, target: SocketAddr, told: watch::Receiver<Tol
                 // The state first: nothing passes any more once a link is told so.
                 biased;
                 Ok(()) = open.changed() => {
-                    let _ = open.wait_for(|told| told.state == State::Open).await;
+                    let _ = open.wait_for(|told| told.state == State::Open && told.strands == strands).await;
                 }
                 _ = &mut both => return,
             }
@@ -179,6 +188,10 @@ mod tests {
         link.heal();
         hears(&mut connection, b"two").await?;
         hears(&mut new, b"three").await?;
+        link.strand();
+        new.write_all(b"lost").await?;
+        assert!(timeout(Duration::from_millis(200), new.read_u8()).await.is_err());
+        says(&mut TcpStream::connect(link.address()).await?, b"newer").await?;
         link.cut();
         let mut rest = Vec::new();
         // An end or a reset, both will do.

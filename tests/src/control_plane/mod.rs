@@ -23,7 +23,7 @@ pub mod link;
 pub mod objects;
 pub mod users;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -42,12 +42,18 @@ use self::certificates::{Authority, replace};
 use self::etcd::Etcd;
 use self::link::Link;
 use self::users::{ADMIN, Access, CONTROLLER_MANAGER, User};
+use crate::namespaces::{Network, Seat};
 use crate::process::{Folder, Process};
 use crate::wait::until;
 
 /// The last byte of the first API server's address, and of the first etcd member's.
 const API_SERVERS: u8 = 1;
 const ETCD_MEMBERS: u8 = 101;
+
+/// The ports in a namespace, where nobody else is.
+const ETCD_CLIENTS: u16 = 2379;
+const ETCD_PEERS: u16 = 2380;
+const HTTPS: u16 = 443;
 
 /// A port that was free can be taken before its server starts; then another one is tried.
 const ATTEMPTS: u32 = 3;
@@ -72,6 +78,7 @@ pub struct Builder {
     etcd_members: u8,
     links: bool,
     flags: Vec<String>,
+    seats: Vec<(Seat, Seat)>,
 }
 
 impl Builder {
@@ -105,6 +112,16 @@ impl Builder {
         self
     }
 
+    /// One API server and one etcd member for each node of a network of namespaces, at the ports that they have in a
+    /// cluster. Each API server knows its node's member alone. The caller is in the hub.
+    #[must_use]
+    pub fn on(mut self, network: &Network, nodes: u8) -> Self {
+        let seats = (0..usize::from(nodes)).map(|node| (network.seat(node).clone(), network.etcd_seat(node).clone()));
+        self.seats = seats.collect();
+        (self.api_servers, self.etcd_members) = (nodes, nodes);
+        self
+    }
+
     /// Starts it and waits until every API server is ready.
     pub async fn start(self) -> Result<ControlPlane> {
         let mut attempt = 1;
@@ -127,7 +144,7 @@ impl ControlPlane {
 
     /// One to say more about.
     pub fn builder() -> Builder {
-        Builder { api_servers: 1, etcd_members: 1, links: false, flags: Vec::new() }
+        Builder { api_servers: 1, etcd_members: 1, links: false, flags: Vec::new(), seats: Vec::new() }
     }
 
     /// One for all tests of this process that ask for it, started by the first.
@@ -150,18 +167,30 @@ impl ControlPlane {
         let block = Block::claim()?;
         let addresses =
             |first: u8, count: u8| (first..first + count).map(|last| block.address(last)).collect::<Vec<_>>();
-        let etcd = Etcd::start(folder.path(), &addresses(ETCD_MEMBERS, wanted.etcd_members)).await?;
+        let (seats, members): (Vec<Seat>, Vec<Seat>) = wanted.seats.iter().cloned().unzip();
+        let etcd = if members.is_empty() {
+            Etcd::start(folder.path(), &addresses(ETCD_MEMBERS, wanted.etcd_members)).await?
+        } else {
+            Etcd::start_at(folder.path(), &members, ETCD_CLIENTS, ETCD_PEERS).await?
+        };
         let authority = Authority::new("kubernetes")?;
         let shared = Shared::write(folder.path(), &authority, wanted.flags.clone())?;
 
         let addresses = addresses(API_SERVERS, wanted.api_servers);
         let links = if wanted.links { links(&addresses, &etcd)? } else { Vec::new() };
-        let port = free_port(&addresses)?;
-        let starts = addresses.iter().enumerate().map(async |(index, address)| {
-            let address = SocketAddr::from((*address, port));
+        let (seats, port) = if seats.is_empty() {
+            (addresses.iter().copied().map(Seat::here).collect(), free_port(&addresses)?)
+        } else {
+            (seats, HTTPS)
+        };
+        let starts = seats.iter().enumerate().map(async |(index, seat)| {
             let name = format!("kube-apiserver-{index}");
-            let etcd = links.get(index).map_or_else(|| etcd.urls(), Link::url);
-            ApiServer::start(folder.path(), &name, address, &etcd, &authority, &shared).await
+            let etcd = match (links.get(index), seat.namespace.is_some()) {
+                (Some(link), _) => link.url(),
+                (None, true) => etcd.members()[index].url().to_owned(),
+                (None, false) => etcd.urls(),
+            };
+            ApiServer::start(folder.path(), &name, seat, port, &etcd, &authority, &shared).await
         });
         let api_servers = try_join_all(starts).await?;
         try_join_all(api_servers.iter().map(ApiServer::ready)).await?;

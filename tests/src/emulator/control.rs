@@ -15,6 +15,27 @@ use super::wire::{Null, merge};
 /// Nothing of the real API begins like this. Requests here meet no faults and are not in the journal.
 pub(crate) const PREFIX: &str = "/_emulator/";
 
+/// What there is, for people.
+const INDEX: &str = "\
+GET DELETE       /_emulator/journal                    all requests and answers as JSON lines; forget them
+GET              /_emulator/counters                   by method, path and status; token requests; writes a minute
+GET POST DELETE  /_emulator/faults                     those at work; add one; end all
+GET PATCH        /_emulator/switches                   what the real cloud leaves open, or does on a bad day
+POST             /_emulator/key                        make a service-account key
+DELETE           /_emulator/key/KID                    delete one
+DELETE           /_emulator/tokens                     refuse all access tokens given so far
+POST             /_emulator/federations                trust an issuer of workload tokens
+POST             /_emulator/assertions                 make a workload token
+GET              /_emulator/balancers                  as GET shows them
+GET PATCH DELETE /_emulator/balancers/NAME             look at, edit or delete one as another client would
+POST             /_emulator/balancers/NAME/failover    {\"milliseconds\": N} of darkness, then all connections are reset
+GET              /_emulator/addresses                  the public addresses
+POST DELETE      /_emulator/addresses/IP               add a static one; delete one, whoever uses it
+GET              /_emulator/state                      everything, with connections and bytes target by target
+POST             /_emulator/advance                    let {\"milliseconds\": N} pass at once
+GET              /                                     the state as a page
+";
+
 type Reply = Result<Answer, anyhow::Error>;
 
 pub(crate) fn handle(emulator: &Handle, arrival: &Arrival) -> Answer {
@@ -26,6 +47,7 @@ fn route(emulator: &Handle, arrival: &Arrival) -> Reply {
     let segments = arrival.segments();
     let segments: Vec<&str> = segments.iter().skip(1).map(String::as_str).collect();
     match (arrival.method.as_str(), segments.as_slice()) {
+        ("GET", [""]) => Ok(Answer::text(200, "text/plain", INDEX)),
         ("GET", ["journal"]) => Ok(Answer::text(200, "application/x-ndjson", emulator.journal_lines())),
         ("DELETE", ["journal"]) => {
             emulator.clear_journal();

@@ -16,7 +16,7 @@ use super::key::{self, KeyOptions};
 use super::profile::Delays;
 use super::server::Shared;
 use super::switches::Switches;
-use super::{controller, write};
+use super::{controller, token, write};
 
 /// A cheap clone of access to one emulator; usable from any task.
 ///
@@ -75,6 +75,17 @@ impl Handle {
         let (id, key, file) = key::issue(options, &self.token_url(), now)?;
         self.shared.change(|state| state.keys.insert(id, key));
         Ok(file)
+    }
+
+    /// An access token without a key: for clients that are no part of what is tested.
+    pub fn access_token(&self) -> String {
+        let tokens = self.shared.change(|state| token::hand_out(state, "tests".to_owned(), "tests".to_owned()));
+        tokens["access_token"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// The ids of all keys that are not deleted.
+    pub fn keys(&self) -> Vec<String> {
+        self.shared.look(|state| state.keys.keys().cloned().collect())
     }
 
     /// E3: deletes a key. False if there was none.

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Write as _;
+use std::time::Instant;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -18,6 +19,12 @@ pub struct Entry {
     pub sequence: u64,
     /// Milliseconds since the emulator started, by its own clock.
     pub at_milliseconds: u64,
+    /// The same for this process, to compare with other times of it.
+    #[serde(skip)]
+    pub arrived: Instant,
+    /// When the answer was decided on.
+    #[serde(skip)]
+    pub answered: Option<Instant>,
     /// `GET`, `PUT`, ...
     pub method: String,
     /// Without the query.
@@ -65,6 +72,8 @@ impl Journal {
         self.entries.push(Entry {
             sequence: self.sequence,
             at_milliseconds,
+            arrived: Instant::now(),
+            answered: None,
             method: arrival.method.clone(),
             path: arrival.path.clone(),
             query: arrival.query.clone(),
@@ -83,6 +92,7 @@ impl Journal {
     pub(crate) fn finish(&mut self, sequence: u64, answer: Option<&Answer>, bent: bool) {
         let Some(entry) = self.entries.iter_mut().rev().find(|entry| entry.sequence == sequence) else { return };
         if let Some(answer) = answer {
+            entry.answered = Some(Instant::now());
             entry.status = Some(answer.status);
             entry.response = response(answer);
         }

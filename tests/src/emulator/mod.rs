@@ -14,6 +14,7 @@
 //! # Control interface
 //! | request | does |
 //! |---|---|
+//! | `GET /_emulator/` | this table |
 //! | `GET`, `DELETE /_emulator/journal` | the journal as JSON lines; forgets it |
 //! | `GET /_emulator/counters` | counts by method, path and status; token requests; writes per minute; forbidden fields |
 //! | `GET`, `POST`, `DELETE /_emulator/faults` | the faults; adds a [`Fault`]; ends all |

@@ -14,7 +14,9 @@ const LAST: usize = 20;
 /// Everything of the home project and region, and all that carries bytes.
 pub(crate) fn state(emulator: &Handle) -> Value {
     let switches = emulator.switches();
-    let defaults = json!(super::Switches::default());
+    let mut defaults = super::Switches::default();
+    defaults.projects.insert(emulator.project().to_owned());
+    let defaults = json!(defaults);
     let changed = json!(switches).as_object().cloned().unwrap_or_default().into_iter();
     let changed: serde_json::Map<String, Value> = changed.filter(|(name, value)| defaults[name] != *value).collect();
     json!({"url": emulator.url(), "project": emulator.project(), "region": emulator.region(),
@@ -45,7 +47,8 @@ pub(crate) fn page(emulator: &Handle) -> Answer {
         add(&mut body, format_args!("<h2>{title}</h2><pre>{}</pre>", escape(&format!("{value:#}"))));
     }
     body.push_str(
-        "<p><a href=\"/_emulator/state\">as JSON</a> · <a href=\"/_emulator/journal\">journal</a></p></body></html>\n",
+        "<p><a href=\"/_emulator/state\">as JSON</a> · <a href=\"/_emulator/journal\">journal</a> · \
+         <a href=\"/_emulator/\">all controls</a></p></body></html>\n",
     );
     Answer::text(200, "text/html; charset=utf-8", body)
 }

@@ -133,7 +133,7 @@ pub(crate) fn federation_flow(state: &mut State, content_type: &str, body: &str)
 }
 
 /// A fresh access token, in the form the switches want (E1, E11, F18).
-fn hand_out(state: &mut State, issuer: String, subject: String) -> Value {
+pub(crate) fn hand_out(state: &mut State, issuer: String, subject: String) -> Value {
     let switches = &state.switches;
     let lifetime = i64::try_from(switches.token_ttl.as_secs()).unwrap_or(i64::MAX / 2);
     let now = state.clock.unix_seconds();

@@ -87,3 +87,23 @@ async fn the_journal_and_the_counters_can_be_read() {
     control(&cloud, Method::DELETE, "journal", None).await;
     assert!(cloud.emulator.journal().is_empty());
 }
+
+#[tokio::test]
+async fn every_control_in_the_list_is_there() {
+    let cloud = Cloud::start().await;
+    let (status, list) = control(&cloud, Method::GET, "", None).await;
+    assert_eq!(status, 200);
+    let mut asked = 0;
+    for line in list.as_str().unwrap().lines() {
+        let words: Vec<&str> = line.split_whitespace().take_while(|word| !word.starts_with('/')).collect();
+        let Some(path) = line.split_whitespace().find_map(|word| word.strip_prefix("/_emulator/")) else { continue };
+        let path = path.replace("KID", "x").replace("NAME", "lb1").replace("IP", "192.0.2.1");
+        for method in words {
+            let (_, body) = control(&cloud, method.parse().unwrap(), &path, None).await;
+            assert_ne!(body["error"], "the emulator has no such control", "{line}");
+            asked += 1;
+        }
+    }
+    assert_eq!(asked, 23);
+    assert_eq!(control(&cloud, Method::GET, "nonsense", None).await.0, 404);
+}

@@ -26,6 +26,7 @@ mod operator;
 mod rbac;
 mod reach;
 mod reload;
+mod rules;
 mod teardown;
 mod upgrade;
 mod webhook;

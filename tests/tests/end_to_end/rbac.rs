@@ -5,10 +5,11 @@
 //! agent's own words, the right comes back. That a right is gone is awaited by asking the API server; what it proves is
 //! the function that breaks.
 
-use std::collections::BTreeSet;
+mod answering;
+mod rights;
+
 use std::net::Ipv4Addr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -24,103 +25,13 @@ use serde_json::{Value, json};
 use tests::agent::Agent;
 use tests::control_plane::users::{ADMIN, AGENT};
 use tests::wait::until;
-use tests::world::{NODES, SHOOT, SOON, World, healthy, repository};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tests::world::{NODES, SHOOT, SOON, World, healthy};
+
+use answering::Answering;
+use rights::{RIGHTS, Right};
 
 /// Long enough for silence to be believed.
 const LONG: Duration = Duration::from_secs(40);
-
-/// A right, and what is broken without it.
-struct Right {
-    /// The role's namespace; empty: it is the ClusterRole.
-    namespace: &'static str,
-    resource: &'static str,
-    verbs: &'static [&'static str],
-    /// As config/README.md has it.
-    function: &'static str,
-}
-
-const fn right(
-    namespace: &'static str,
-    resource: &'static str,
-    verbs: &'static [&'static str],
-    function: &'static str,
-) -> Right {
-    Right { namespace, resource, verbs, function }
-}
-
-const RIGHTS: &[Right] = &[
-    right("", "nodes", &["list", "watch"], "the targets do not follow the nodes"),
-    right("", "clusters", &["list", "watch"], "region, technical ID and endpoints must be set by hand"),
-    right("kube-system", "selfhostedshootexposures", &["list", "watch"], "nothing is known of the exposure"),
-    right(
-        "kube-system",
-        "selfhostedshootexposures",
-        &["get"],
-        "no balancer is deleted: the proof before it is missing",
-    ),
-    right("kube-system", "selfhostedshootexposures", &["patch"], "no finalizer, no `spec.endpoints`"),
-    right("kube-system", "selfhostedshootexposures", &["create"], "`bootstrap` and `createIfMissing` make no exposure"),
-    right("kube-system", "selfhostedshootexposures", &["delete"], "`teardown` deletes no exposure"),
-    right("kube-system", "selfhostedshootexposures/status", &["patch"], "nothing is reported, and no balancer is made"),
-    right(
-        "kube-system",
-        "infrastructures",
-        &["list", "watch"],
-        "the network must be set by hand, egress ranges are unknown",
-    ),
-    right("kube-system", "pods", &["list", "watch"], "static pods do not hurry evidence"),
-    right("kube-system", "dnsrecords", &["list", "watch", "patch"], "the DNS record does not follow"),
-    right("kube-system", "events", &["create", "patch"], "events are in the log only"),
-    right("kube-system", "secrets", &["list", "watch"], "no credentials with `SecretRef`"),
-    right("kube-system", "leases", &["create"], "no first leader"),
-    right("kube-system", "leases", &["list", "watch"], "nobody leads: the Lease is not seen"),
-    right("kube-system", "leases", &["update"], "the leader does not stay, nor is it followed"),
-    right("kube-system", "leases", &["get"], "who has lost a race learns a little later to whom"),
-    right("kube-node-lease", "leases", &["get"], "a broken path looks like a dead node"),
-];
-
-/// Every verb on every resource that the file grants, as `namespace resource verb`.
-fn granted() -> Result<BTreeSet<String>> {
-    let text = std::fs::read_to_string(repository("config/rbac.yaml"))?;
-    let objects: Vec<Value> = serde_saphyr::from_multiple(&text).context("reading config/rbac.yaml")?;
-    let mut granted = BTreeSet::new();
-    let words = |value: &Value| -> Vec<String> {
-        value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
-    };
-    for object in objects.iter().filter(|object| object["rules"].is_array()) {
-        let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
-        for rule in object["rules"].as_array().into_iter().flatten() {
-            for (resource, verb) in words(&rule["resources"])
-                .iter()
-                .flat_map(|r| words(&rule["verbs"]).into_iter().map(move |v| (r.clone(), v)))
-            {
-                ensure!(verb != "*" && resource != "*", "everything is not the smallest set");
-                ensure!(granted.insert(format!("{namespace} {resource} {verb}")), "{resource} {verb} is granted twice");
-            }
-            let (resources, names) = (words(&rule["resources"]), words(&rule["resourceNames"]));
-            let by_name = !resources.contains(&"secrets".to_owned()) || (!names.is_empty() && !namespace.is_empty());
-            ensure!(by_name, "Secrets other than the one by name: {rule}");
-        }
-    }
-    Ok(granted)
-}
-
-#[test]
-fn every_right_has_its_row_here_and_in_the_readme() -> Result<()> {
-    let rows = RIGHTS
-        .iter()
-        .flat_map(|right| right.verbs.iter().map(|verb| format!("{} {} {verb}", right.namespace, right.resource)));
-    assert_eq!(rows.collect::<BTreeSet<_>>(), granted()?);
-    let readme = std::fs::read_to_string(repository("config/README.md"))?;
-    for Right { namespace, resource, verbs, function } in RIGHTS {
-        let place = if namespace.is_empty() { "everywhere" } else { namespace };
-        let row = format!("| {place} | `{resource}` | {} | {function} |", verbs.join(", "));
-        assert!(readme.contains(&row), "config/README.md has no row\n{row}");
-    }
-    Ok(())
-}
 
 /// Whether the agent's account may do this, as the API server answers now.
 async fn may(world: &World, right: &Right, verb: &str) -> Result<bool> {
@@ -203,54 +114,6 @@ async fn awaits_right(world: &World, right: &Right, verb: &str, allowed: bool) -
     .await
 }
 
-/// API servers that answer well, each until it is told to hang: what a probe needs, over plain HTTP.
-struct Answering {
-    port: u16,
-    hangs: Vec<Arc<AtomicBool>>,
-    _tasks: tokio::task::JoinSet<()>,
-}
-
-impl Answering {
-    /// One at each of these addresses, all at one port.
-    async fn at(addresses: &[Ipv4Addr]) -> Result<Self> {
-        let mut tasks = tokio::task::JoinSet::new();
-        let mut hangs = Vec::new();
-        let mut port = 0;
-        for address in addresses {
-            let listener = TcpListener::bind((*address, port)).await?;
-            port = listener.local_addr()?.port();
-            let hang = Arc::new(AtomicBool::new(false));
-            hangs.push(Arc::clone(&hang));
-            tasks.spawn(async move {
-                while let Ok((mut connection, _)) = listener.accept().await {
-                    let hang = Arc::clone(&hang);
-                    tokio::spawn(async move {
-                        let (mut part, mut text) = ([0; 1024], String::new());
-                        while let Ok(read) = connection.read(&mut part).await {
-                            text.push_str(&String::from_utf8_lossy(&part[..read]));
-                            while let Some((_, rest)) = text.split_once("\r\n\r\n") {
-                                let rest = rest.to_owned();
-                                text = rest;
-                                if hang.load(Ordering::Relaxed) {
-                                    return std::future::pending().await;
-                                }
-                                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-                                if connection.write_all(answer).await.is_err() {
-                                    return;
-                                }
-                            }
-                            if read == 0 {
-                                return;
-                            }
-                        }
-                    });
-                }
-            });
-        }
-        Ok(Self { port, hangs, _tasks: tasks })
-    }
-}
-
 /// What the agent lacks, as it must say it.
 fn lacks(verb: &str, resource: &str) -> String {
     format!("cannot {verb} resource \"{resource}\"")
@@ -284,39 +147,8 @@ async fn breaks(world: &World, right: &Right, verb: &str, servers: &Answering) -
     let secret = json!({"stackit": {"credentials": "SecretRef"}});
     let start = async |over: Value| world.agent("cp-0", over).await;
     match (right.namespace, right.resource, verb) {
-        ("kube-system", "selfhostedshootexposures", "get") => {
-            let agent = start(json!({})).await?;
-            world.awaits_success(SOON).await?;
-            world.exposures().delete(SHOOT, &DeleteParams::default()).await?;
-            says(&agent, &["deleting load balancer", &lacks], SOON).await?;
-            ensure!(!world.targets().is_empty(), "deleted without a proof");
-            ensure!(world.exposures().get_opt(SHOOT).await?.is_some(), "gone before its balancer");
-        }
-        ("kube-system", "selfhostedshootexposures", "patch") => {
-            world.set_ready("cp-2", false).await?;
-            let agent = start(json!({})).await?;
-            says(&agent, &["applying spec.endpoints", &lacks], SOON).await?;
-            // The targets, which are what it is all for, follow all the same.
-            world.awaits_targets(&["cp-0", "cp-1"], SOON).await?;
-            world.set_ready("cp-2", true).await?;
-        }
-        ("kube-system", "selfhostedshootexposures", "create") => {
-            let over =
-                json!({"exposure": {"name": "another"}, "leaderElection": {"leaseName": "shoot-exposure-agent"}});
-            let mut verb = world.verb(over, &["bootstrap", "--timeout", "60s"])?;
-            verb.awaits_said(&lacks, SOON).await?;
-            verb.kill().await?;
-        }
-        ("kube-system", "selfhostedshootexposures", "delete") => {
-            let confirmed = ["teardown", "--confirm", tests::world::BALANCER];
-            let ended = world.verb(json!({}), &confirmed)?.ended(LONG).await?.with(1)?;
-            ensure!(ended.stderr.contains(&lacks), "{}", ended.stderr);
-        }
-        ("kube-system", "selfhostedshootexposures/status", _) => {
-            world.set_ready("cp-2", false).await?;
-            let agent = start(json!({})).await?;
-            says(&agent, &["writing the status", &lacks], SOON).await?;
-            world.set_ready("cp-2", true).await?;
+        (_, "selfhostedshootexposures" | "selfhostedshootexposures/status", "get" | "patch" | "create" | "delete") => {
+            breaks_exposures(world, right, verb, &lacks).await?;
         }
         (_, "dnsrecords", "patch") => {
             let stale = Patch::Merge(json!({"spec": {"values": ["192.0.2.1"]}}));
@@ -364,8 +196,9 @@ async fn breaks(world: &World, right: &Right, verb: &str, servers: &Answering) -
                 }
                 anyhow::Ok(())
             };
+            let words = ["cannot read the Lease", &lacks];
             tokio::select! {
-                said = says(&agent, &["cannot read the Lease", &lacks], LONG) => said?,
+                said = says(&agent, &words, LONG) => said?,
                 raced = racing => raced?,
             }
         }
@@ -382,6 +215,48 @@ async fn breaks(world: &World, right: &Right, verb: &str, servers: &Answering) -
         // Everything else is followed from the start.
         (_, _, "list" | "watch") => says(&start(json!({})).await?, &["cannot watch", &lacks], SOON).await?,
         (namespace, resource, verb) => bail!("nobody knows what needs {namespace} {resource} {verb}"),
+    }
+    Ok(())
+}
+
+/// The same for what is written to exposures.
+async fn breaks_exposures(world: &World, right: &Right, verb: &str, lacks: &str) -> Result<()> {
+    match (right.resource, verb) {
+        ("selfhostedshootexposures", "get") => {
+            let agent = world.agent("cp-0", json!({})).await?;
+            world.awaits_success(SOON).await?;
+            world.exposures().delete(SHOOT, &DeleteParams::default()).await?;
+            says(&agent, &["deleting load balancer", lacks], SOON).await?;
+            ensure!(!world.targets().is_empty(), "deleted without a proof");
+            ensure!(world.exposures().get_opt(SHOOT).await?.is_some(), "gone before its balancer");
+        }
+        ("selfhostedshootexposures", "patch") => {
+            world.set_ready("cp-2", false).await?;
+            let agent = world.agent("cp-0", json!({})).await?;
+            says(&agent, &["applying spec.endpoints", lacks], SOON).await?;
+            // The targets, which are what it is all for, follow all the same.
+            world.awaits_targets(&["cp-0", "cp-1"], SOON).await?;
+            world.set_ready("cp-2", true).await?;
+        }
+        ("selfhostedshootexposures", "create") => {
+            let over =
+                json!({"exposure": {"name": "another"}, "leaderElection": {"leaseName": "shoot-exposure-agent"}});
+            let mut verb = world.verb(over, &["bootstrap", "--timeout", "60s"])?;
+            verb.awaits_said(lacks, SOON).await?;
+            verb.kill().await?;
+        }
+        ("selfhostedshootexposures", "delete") => {
+            let confirmed = ["teardown", "--confirm", tests::world::BALANCER];
+            let ended = world.verb(json!({}), &confirmed)?.ended(LONG).await?.with(1)?;
+            ensure!(ended.stderr.contains(lacks), "{}", ended.stderr);
+        }
+        ("selfhostedshootexposures/status", _) => {
+            world.set_ready("cp-2", false).await?;
+            let agent = world.agent("cp-0", json!({})).await?;
+            says(&agent, &["writing the status", lacks], SOON).await?;
+            world.set_ready("cp-2", true).await?;
+        }
+        (resource, verb) => bail!("nobody knows what needs {resource} {verb}"),
     }
     Ok(())
 }

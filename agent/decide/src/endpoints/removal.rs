@@ -14,9 +14,11 @@ const PROVEN: Duration = Duration::from_secs(3);
 const APART: Duration = Duration::from_secs(5);
 /// How long those that come back first after an outage wait for the others.
 const SETTLED: Duration = Duration::from_secs(20);
-/// After etcd has answered, an API server that is still cut off by a request this much later is so for itself: a
-/// shared stall ends for all within less.
-const RECOVERY: Duration = Duration::from_secs(1);
+/// After etcd has answered, an API server that is still cut off this much later is so for itself. A shared stall ends for
+/// all within less: requests that wait are answered at once, and an answer from before is given for a second at most.
+const RECOVERY: Duration = Duration::from_millis(1_500);
+/// While etcd is doubted, how soon to look again.
+const DOUBT: Duration = Duration::from_millis(250);
 /// How long one API server must refuse what others accept.
 const DENIED: Duration = Duration::from_secs(30);
 
@@ -259,7 +261,14 @@ fn probed(
         // Rule 10: nobody would take over from an agent that is wrong.
         Class::Red(_) | Class::EtcdCut | Class::Silent | Class::Denied(..) if !round.outlook.election => return None,
         Class::Red(_) => Ok(Cause::Red),
-        Class::EtcdCut => witnessed(Cause::EtcdCut, etcd_serves(round, verdict)),
+        Class::EtcdCut => {
+            let serves = etcd_serves(round, verdict);
+            if !serves {
+                // The renewal that ends the doubt is no event.
+                removal.wake = earlier(removal.wake, Some(round.now + DOUBT));
+            }
+            witnessed(Cause::EtcdCut, serves)
+        }
         Class::Silent if members.len() == 2 => Err(Frozen::PoolOfTwo),
         Class::Silent if verdict.ready_unknown && !round.outlook.stale => Ok(Cause::Silent),
         Class::Silent => witnessed(Cause::Silent, true),
@@ -293,15 +302,18 @@ fn denied(round: &Round<'_>, since: Moment, removal: &mut Removal<'_>) -> Option
     Some((Cause::Denied, since))
 }
 
-/// Rule 2: every node that is not itself cut off or silent is green by a request that began after the first bad one;
-/// those are a majority of the control-plane nodes; and one of them is not the prober's own.
+/// Rule 2: every node that is not itself cut off or silent is green by a request that began after the first bad one, and
+/// after that was slow already; those are a majority of the control-plane nodes; and one of them is not the prober's own.
+///
+/// The first bad request may have begun while all was well, and a good one beside it may have been answered in the
+/// last moment before all went down.
 fn witnesses(round: &Round<'_>, bad: &Verdict) -> bool {
     let nodes = || round.verdicts.iter().filter(|verdict| verdict.class != Class::Absent && verdict.ip.is_some());
     let suspect = |verdict: &&Verdict| matches!(verdict.probe.class, ProbeClass::EtcdCut | ProbeClass::Silent);
     let others: Vec<&Verdict> = nodes().filter(|verdict| !suspect(verdict)).collect();
     let testifies = |verdict: &&Verdict| {
         let green = verdict.probe.green.filter(|_| verdict.probe.class == ProbeClass::Green);
-        green.is_some_and(|green| green.asked > bad.probe.since)
+        green.is_some_and(|green| green.asked >= bad.probe.since + round.health.probe.slow)
     };
     others.iter().all(testifies) && others.len() * 2 > nodes().count() && others.iter().any(|verdict| !verdict.own)
 }
@@ -309,11 +321,10 @@ fn witnesses(round: &Round<'_>, bad: &Verdict) -> bool {
 /// Whether etcd itself is known to serve while this API server is cut off from it.
 ///
 /// A kube-apiserver asks its etcd every two seconds at most and answers from that meanwhile: for up to four seconds
-/// after etcd has hung for all, some still say 200 to one prober while others say 500. So a 200 is no witness here; a
-/// write with a quorum that began after the first bad answer is, and the bad answers must go on after it.
+/// after etcd has hung for all, some still say 200 to one prober while others say 500. So a 200 is no witness here. A
+/// write with a quorum is, if it began when the first bad answer was slow already (the request itself may have begun
+/// while all was well), and if the bad answers go on after it.
 fn etcd_serves(round: &Round<'_>, bad: &Verdict) -> bool {
-    round
-        .outlook
-        .quorum
-        .is_some_and(|quorum| quorum.sent >= bad.probe.since && bad.probe.until >= quorum.answered + RECOVERY)
+    let begun = bad.probe.since + round.health.probe.slow;
+    round.outlook.quorums.any(|quorum| quorum.sent >= begun && bad.probe.until >= quorum.answered + RECOVERY)
 }

@@ -55,11 +55,12 @@ struct Slow {
     first: Moment,
 }
 
-/// How many requests were slow, and when the first and the last of them began.
+/// How many requests were slow, when the first of them began, and until when they are known to have been without an
+/// answer.
 struct Slowness {
     count: usize,
     first: Moment,
-    last: Moment,
+    until: Moment,
 }
 
 /// The latest word that stands until another one.
@@ -95,7 +96,7 @@ pub struct Reading {
     pub class: ProbeClass,
     /// When the first request or dial began that it rests on; for a green node: nothing to rest on.
     pub since: Moment,
-    /// When the latest request began that it rests on.
+    /// Until when it is known to have been so: when the latest request began that it rests on, or now, while one waits.
     pub until: Moment,
     /// Since when it has been green without a break.
     pub green_since: Option<Moment>,
@@ -190,7 +191,10 @@ impl Evidence {
                     self.slow[Path::Alive as usize] = Slow::default();
                 }
             }
-            (_, Answer::Shutdown) => self.turn(State::Shutdown(since)),
+            (_, Answer::Shutdown) => {
+                let first = if let State::Shutdown(first) = self.state { first.min(since) } else { since };
+                self.turn(State::Shutdown(first));
+            }
             (_, Answer::Etcd) => {
                 let first = if let State::Etcd(first, _) = self.state { first } else { since };
                 self.turn(State::Etcd(first, since));
@@ -291,7 +295,7 @@ impl Evidence {
             State::Shutdown(since) => return is(ProbeClass::Shutdown, *since, "shutting down"),
             State::Failing(since, names) => return is(ProbeClass::Red, *since, &format!("not ready: {names}")),
             State::Etcd(since, until) => {
-                let until = ready.last.max(*until);
+                let until = ready.until.max(*until);
                 return (ProbeClass::EtcdCut, *since, until, "its etcd does not answer".to_owned());
             }
             State::Unreachable(since) if !self.muted => return is(ProbeClass::Silent, *since, "no route to it"),
@@ -299,14 +303,14 @@ impl Evidence {
         }
         if ready.count >= enough && self.alive.is_some_and(|alive| alive > ready.first) {
             let found = "it lives, and waits for its etcd".to_owned();
-            return (ProbeClass::EtcdCut, ready.first, ready.last, found);
+            return (ProbeClass::EtcdCut, ready.first, ready.until, found);
         }
         if ready.count >= enough && self.muted {
             return is(ProbeClass::Unknown, never, "no answer, but its kubelet is alive");
         }
         if ready.count >= enough && alive.count >= enough {
             let first = ready.first.min(alive.first);
-            return (ProbeClass::Silent, first, ready.last.max(alive.last), "no answer".to_owned());
+            return (ProbeClass::Silent, first, ready.until.max(alive.until), "no answer".to_owned());
         }
         if hurried && let Some((since, names)) = self.failing.iter().flatten().next() {
             return is(ProbeClass::Red, *since, &format!("not ready: {names}"));
@@ -324,9 +328,9 @@ impl Evidence {
         let open = self.open.values().filter(|open| open.path == path && !open.void);
         let open: Vec<Moment> = open.map(|open| open.since).filter(|since| now.since(*since) >= slow).collect();
         let known = (ended > 0).then_some(first);
+        let until = if open.is_empty() { known } else { Some(now) };
         let first = open.iter().copied().chain(known).min();
-        let last = open.iter().copied().chain(known).max();
-        Slowness { count: ended + open.len(), first: first.unwrap_or_default(), last: last.unwrap_or_default() }
+        Slowness { count: ended + open.len(), first: first.unwrap_or_default(), until: until.unwrap_or_default() }
     }
 }
 

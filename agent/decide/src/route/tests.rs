@@ -32,14 +32,16 @@ fn route() -> Route {
 #[test]
 fn a_server_of_which_nothing_is_known_is_used_if_it_is_the_own_one() {
     let way = Route::default().choose(RULES, at(0));
-    assert_eq!(way, Way { server: Server::Own, ill: false, fled: false, order: vec![Server::Own] });
+    assert_eq!(way, Way { server: Server::Own, ill: false, order: vec![Server::Own] });
 }
 
 #[test]
 fn an_ill_own_server_is_left_at_once_for_a_green_one() {
     let mut route = route();
     route.health(Server::Own, ServerHealth::Ill, at(100));
-    assert_eq!(route.choose(RULES, at(100)), Way { server: A, ill: false, fled: true, order: vec![A, B] });
+    let way = route.choose(RULES, at(100));
+    assert!(way.leaves(Server::Own) && !way.leaves(B));
+    assert_eq!(way, Way { server: A, ill: false, order: vec![A, B] });
 }
 
 #[test]
@@ -52,6 +54,7 @@ fn one_refused_request_is_enough_and_one_lost_or_late_is_not() {
         route.choose(RULES, at(100)).server != Server::Own
     };
     assert!(left(&[Outcome::Refused]));
+    assert!(left(&[Outcome::Quiet]));
     for chance in [Outcome::Reset, Outcome::Hanging, Outcome::NotReady] {
         assert!(!left(&[chance]), "{chance:?}");
         assert!(left(&[chance, chance]), "{chance:?}");
@@ -76,7 +79,8 @@ fn the_own_server_is_used_again_when_it_has_been_green_for_a_while() {
     assert_eq!(route.choose(RULES, at(2_999)).server, A);
     assert_eq!(route.next_look(RULES, at(2_999)), Some(at(3_000)));
     let way = route.choose(RULES, at(3_000));
-    assert_eq!((way.server, way.fled), (Server::Own, false), "what is under way through the other may finish");
+    assert_eq!(way.server, Server::Own);
+    assert!(!way.leaves(A), "what is under way through the other may end there");
     // A relapse in between begins anew.
     route.health(Server::Own, ServerHealth::Ill, at(4_000));
     assert_eq!(route.choose(RULES, at(4_000)).server, A);
@@ -142,7 +146,7 @@ fn without_fallback_it_is_always_the_own_one() {
     let mut route = route();
     route.health(Server::Own, ServerHealth::Ill, at(0));
     let way = route.choose(Rules { fallback: false, ..RULES }, at(0));
-    assert_eq!(way, Way { server: Server::Own, ill: true, fled: false, order: vec![Server::Own] });
+    assert_eq!(way, Way { server: Server::Own, ill: true, order: vec![Server::Own] });
 }
 
 #[derive(Clone, Debug)]
@@ -160,7 +164,8 @@ fn steps() -> impl Strategy<Value = Vec<(u64, Step)>> {
         Just(Outcome::Refused),
         Just(Outcome::Reset),
         Just(Outcome::Hanging),
-        Just(Outcome::NotReady)
+        Just(Outcome::NotReady),
+        Just(Outcome::Quiet)
     ];
     let few = || proptest::collection::vec(1..4_u8, 0..4);
     let step = prop_oneof![
@@ -204,8 +209,13 @@ proptest! {
             if fallback && good {
                 prop_assert!(route.grade(way.server, at(now)) != Grade::Bad);
             }
-            if way.server != before && !way.fled {
+            if way.server != before && route.grade(before, at(now)) != Grade::Bad {
                 prop_assert!(way.server == Server::Own, "only the own server is worth a change of one that is not bad");
+            }
+            prop_assert!(!way.leaves(way.server));
+            for server in route.servers().filter(|server| *server != way.server) {
+                let bad = route.grade(server, at(now)) == Grade::Bad;
+                prop_assert_eq!(way.leaves(server), bad || !fallback, "what is under way ends with its server");
             }
             // Asked again at once, nothing changes.
             prop_assert_eq!(route.choose(rules, at(now)), way);

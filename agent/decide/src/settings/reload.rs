@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::Settings;
-use super::unfinished::{leaves, pointer};
+use super::tree::{leaves, pointer};
 
 /// The keys and sections that are looked at once, at the start.
 const AT_START: &[&str] = &[

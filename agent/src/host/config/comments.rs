@@ -28,6 +28,7 @@ pub(super) const COMMENTS: &[(&str, &str)] = &[
     ("health.probe", "Requests to the API servers themselves."),
     ("health.probe.alivePath", "Answered even by an API server that has lost its etcd."),
     ("health.probe.port", "0: the port of the exposure."),
+    ("health.probe.caFile", "A PEM file with the CA of the API servers; empty: the kubeconfig's."),
     ("health.probe.serverName", "The name in the serving certificate; the nodes' addresses are not in there."),
     ("health.probe.interval", "A request starts each interval, whether or not the last one has an answer."),
     ("health.probe.slow", "A request without an answer counts as slow from then on."),

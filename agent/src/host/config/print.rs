@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use decide::settings::{self, Settings};
+use decide::settings::Settings;
 use serde_json::Value;
 
 use super::comments;
@@ -26,49 +26,39 @@ pub fn show(settings: &Settings) -> String {
         }
     }
     let mut out = String::new();
-    section(&mut out, &tree, "", &|_| Notes::default());
+    section(&mut out, &tree, "", &|_| None);
     out
 }
 
-/// Every default, as a file that may be used as it is: what is not there yet is off and marked.
+/// Every default, as a file that may be used as it is.
 pub fn defaults() -> String {
-    let in_effect = settings::reconcile(Settings::default(), &std::collections::BTreeSet::new()).settings;
-    let tree = serde_json::to_value(in_effect).unwrap_or_default();
+    let tree = serde_json::to_value(Settings::default()).unwrap_or_default();
     let mut out = HEADER.to_owned();
-    section(&mut out, &tree, "", &|path| Notes { above: comments::about(path), behind: settings::remark(path) });
+    section(&mut out, &tree, "", &comments::about);
     out
 }
 
-/// Comments at a key.
-#[derive(Default)]
-struct Notes {
-    above: Option<&'static str>,
-    behind: Option<&'static str>,
-}
-
-fn section(out: &mut String, tree: &Value, path: &str, notes: &dyn Fn(&str) -> Notes) {
+/// `about` is the comment above a key.
+fn section(out: &mut String, tree: &Value, path: &str, about: &dyn Fn(&str) -> Option<&'static str>) {
     let Value::Object(map) = tree else { return };
     let indent = "  ".repeat(if path.is_empty() { 0 } else { path.matches('.').count() + 1 });
     for (key, value) in map {
         let path = join(path, key);
-        let Notes { above, behind } = notes(&path);
-        let behind = behind.map(|note| format!(" # {note}")).unwrap_or_default();
-        if let Some(above) = above {
-            line(out, &format!("{indent}# {above}"));
+        if let Some(about) = about(&path) {
+            line(out, &format!("{indent}# {about}"));
         }
         match value {
             Value::Object(_) => {
-                // A section that is not there yet says so at each of its keys.
                 line(out, &format!("{indent}{key}:"));
-                section(out, value, &path, notes);
+                section(out, value, &path, about);
             }
             Value::Array(items) if !items.is_empty() => {
-                line(out, &format!("{indent}{key}:{behind}"));
+                line(out, &format!("{indent}{key}:"));
                 for item in items {
                     line(out, &format!("{indent}  - {}", scalar(item)));
                 }
             }
-            _ => line(out, &format!("{indent}{key}: {}{behind}", scalar(value))),
+            _ => line(out, &format!("{indent}{key}: {}", scalar(value))),
         }
     }
 }

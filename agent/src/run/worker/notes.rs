@@ -337,13 +337,13 @@ impl Notes {
         let exposure = &self.exposure;
         for target in before.difference(after) {
             let reason = Reason::TargetRemoved;
-            info!(exposure, reason = reason.word(), target = target.name, ip = %target.ip, "target removed");
+            info!(exposure, reason = reason.word(), node = target.name, ip = %target.ip, "target removed");
             let note = format!("target {} ({}) removed", target.name, target.ip);
             self.announce(reason, &format!("Remove {}", target.name), &note);
         }
         for target in after.difference(before) {
             let reason = Reason::TargetAdded;
-            info!(exposure, reason = reason.word(), target = target.name, ip = %target.ip, "target added");
+            info!(exposure, reason = reason.word(), node = target.name, ip = %target.ip, "target added");
             let note = format!("target {} ({}) added", target.name, target.ip);
             self.announce(reason, &format!("Add {}", target.name), &note);
         }

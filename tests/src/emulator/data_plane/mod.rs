@@ -17,7 +17,7 @@
 //! # What is not here
 //! UDP, and choosing by SNI: TLS_PASSTHROUGH is passed on like TCP, the first listener of a port wins. HTTP health checks:
 //! all checks connect only. Packets: who is refused by the access control is accepted first, because only the kernel can
-//! drop a SYN by its source. Nothing outside loopback is ever dialled.
+//! drop a SYN by its source. Nothing outside loopback is ever dialled, but for a network that was named on purpose.
 
 mod balance;
 mod disturbance;
@@ -58,6 +58,8 @@ pub struct DataPlane {
     /// sources for the access control. Loopback addresses stand for themselves, 10.x.y.z without an entry for 127.x.y.z; all
     /// others lead nowhere.
     pub address_map: BTreeMap<IpAddr, IpAddr>,
+    /// Addresses that stand for themselves besides loopback's: those of network namespaces of this machine's own.
+    pub namespaces: Option<Ipv4Net>,
     /// How many times faster than in the cloud the timers run: health checks, idle and connect timeouts.
     pub time_scale: f64,
     /// Connections at once, in place of what the plan allows (E107).
@@ -70,6 +72,7 @@ impl Default for DataPlane {
             address_pool: None,
             port_offset: 0,
             address_map: BTreeMap::new(),
+            namespaces: None,
             time_scale: 1.0,
             max_connections: None,
         }

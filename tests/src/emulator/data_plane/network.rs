@@ -12,6 +12,7 @@ use super::DataPlane;
 pub(crate) struct Network {
     map: BTreeMap<IpAddr, IpAddr>,
     pool: Ipv4Net,
+    namespaces: Option<Ipv4Net>,
     /// Keeps other emulators off the pool.
     _claim: Option<TcpListener>,
 }
@@ -30,7 +31,7 @@ impl Network {
         for local in options.address_map.values() {
             ensure!(local.is_loopback(), "{local} in the address map is not a loopback address");
         }
-        Ok(Self { map: options.address_map.clone(), pool, _claim: claim })
+        Ok(Self { map: options.address_map.clone(), pool, namespaces: options.namespaces, _claim: claim })
     }
 
     pub(crate) fn pool(&self) -> Ipv4Net {
@@ -44,6 +45,7 @@ impl Network {
         }
         match address {
             address if address.is_loopback() => Some(address),
+            IpAddr::V4(own) if self.namespaces.is_some_and(|namespaces| namespaces.contains(&own)) => Some(address),
             IpAddr::V4(address) if address.octets()[0] == 10 => {
                 let [_, second, third, fourth] = address.octets();
                 Some(Ipv4Addr::new(127, second, third, fourth).into())
@@ -90,6 +92,11 @@ mod tests {
         assert_eq!(local("127.3.0.1"), Some(ip("127.3.0.1")));
         assert_eq!(local("192.168.0.8"), None);
         assert_eq!(local("2001:db8::1"), None);
+        assert_eq!(local("198.18.0.10"), None);
+        let namespaces = Some("198.18.0.0/15".parse().unwrap());
+        let beside = Network::new(&DataPlane { namespaces, ..DataPlane::default() }).unwrap();
+        assert_eq!(beside.local(ip("198.18.0.10")), Some(ip("198.18.0.10")));
+        assert_eq!(beside.local(ip("198.20.0.1")), None);
         let outside = BTreeMap::from([(ip("10.0.1.10"), ip("192.168.0.1"))]);
         assert!(Network::new(&DataPlane { address_map: outside, ..DataPlane::default() }).is_err());
         let public = Some("203.0.113.0/24".parse().unwrap());

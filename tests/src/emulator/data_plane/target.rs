@@ -91,7 +91,9 @@ impl Target {
 /// E90: targets see the balancer's address.
 async fn connect(from: Option<IpAddr>, to: SocketAddr) -> io::Result<TcpStream> {
     let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if let Some(from) = from.filter(|from| from.is_ipv4() == to.is_ipv4()) {
+    // A loopback address leads nowhere but to others.
+    let fits = |from: &IpAddr| from.is_ipv4() == to.is_ipv4() && from.is_loopback() == to.ip().is_loopback();
+    if let Some(from) = from.filter(fits) {
         // The port is chosen when the other end is known: there are enough of them for each target.
         setsockopt(&socket, IpBindAddressNoPort, &true)?;
         socket.bind(SocketAddr::new(from, 0))?;

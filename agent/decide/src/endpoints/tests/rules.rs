@@ -81,10 +81,15 @@ struct Scene {
     outlook: Outlook,
 }
 
+/// Renewals of the Lease, sent and answered so many milliseconds ago.
+fn quorums(times: &[(u64, u64)]) -> Quorums {
+    times.iter().map(|(sent, answered)| Quorum { sent: ago(*sent), answered: ago(*answered) }).collect()
+}
+
 /// All are members; probes see, the Lease is held, etcd serves.
 fn scene(verdicts: Vec<Verdict>, members: &[&'static str]) -> Scene {
-    let quorum = Some(Quorum { sent: ago(1_200), answered: ago(1_199) });
-    let outlook = Outlook { sight: Sight::Seeing, stale: false, election: true, quorum };
+    let quorums = quorums(&[(1_700, 1_699)]);
+    let outlook = Outlook { sight: Sight::Seeing, stale: false, election: true, quorums };
     Scene { verdicts, members: members.to_vec(), pool: Pool::default(), outlook }
 }
 
@@ -163,14 +168,23 @@ fn row_red_leaves() {
 fn row_etcd_cut_leaves_with_witnesses_and_while_etcd_serves() {
     let cut = one(bad("c", &Class::EtcdCut, 3_000));
     cut.serves(&["a", "b"]);
-    for quorum in [
-        None,
-        Some(Quorum { sent: ago(3_001), answered: ago(2_900) }),
-        Some(Quorum { sent: ago(2_000), answered: ago(1_000) }),
-    ] {
-        let stalled = Scene { outlook: Outlook { quorum, ..cut.outlook }, ..cut.clone() };
-        assert_eq!(stalled.serves(&ABC).frozen, Some(Frozen::SharedCause), "{quorum:?}");
+    let with =
+        |times: &[(u64, u64)]| Scene { outlook: Outlook { quorums: quorums(times), ..cut.outlook }, ..cut.clone() };
+    // None; before it; while the first request may have been on its way when etcd hung; so late that they may be healing.
+    for times in [&[][..], &[(3_001, 2_900)], &[(2_900, 2_800)], &[(2_000, 1_500)]] {
+        let choice = with(times).serves(&ABC);
+        assert_eq!(choice.frozen, Some(Frozen::SharedCause), "{times:?}");
+        assert!(choice.wake.is_some_and(|wake| wake > NOW && wake <= NOW + Duration::from_millis(500)), "{choice:?}");
     }
+    with(&[(2_000, 1_900)]).serves(&["a", "b"]);
+}
+
+/// Whoever doubts etcd renews the Lease several times a second: the latest renewal is always too young to count.
+#[test]
+fn a_renewal_that_proves_etcd_counts_although_there_are_later_ones() {
+    let cut = one(bad("c", &Class::EtcdCut, 3_000));
+    let quorums = quorums(&[(1_700, 1_690), (1_100, 1_090), (700, 690), (300, 290)]);
+    Scene { outlook: Outlook { quorums, ..cut.outlook }, ..cut }.serves(&["a", "b"]);
 }
 
 #[test]
@@ -273,10 +287,13 @@ fn rule_2_two_of_three_silent_or_cut_is_a_shared_cause() {
 #[test]
 fn rule_2_every_witness_answers_a_request_that_began_after_the_first_bad_one() {
     let mut late = one(bad("c", &Class::Silent, 2_000));
-    late.verdicts[1].probe.green = Some(Green { asked: ago(2_000), came: ago(100) });
-    assert_eq!(late.serves(&ABC).frozen, Some(Frozen::SharedCause));
-    late.verdicts[1].probe.green = Some(Green { asked: ago(1_999), came: ago(100) });
-    late.serves(&["a", "b"]);
+    // Before it; beside it, where both may have begun while all was well; when the bad one was slow already.
+    for (asked, testifies) in [(2_000, false), (1_900, false), (1_001, false), (1_000, true), (200, true)] {
+        late.verdicts[1].probe.green = Some(Green { asked: ago(asked), came: ago(100) });
+        let choice = late.choose();
+        assert_eq!(choice.frozen, (!testifies).then_some(Frozen::SharedCause), "{asked}: {choice:#?}");
+        assert_eq!(names_of(&choice).len(), if testifies { 2 } else { 3 }, "{asked}");
+    }
 }
 
 #[test]
@@ -459,7 +476,7 @@ fn mixed(mixes: &[Mix], quorum: u64, stale: bool, election: bool) -> Scene {
         }
     }
     let mut scene = scene(verdicts, &members);
-    scene.outlook.quorum = Some(Quorum { sent: ago(quorum + 1), answered: ago(quorum) });
+    scene.outlook.quorums = quorums(&[(quorum + 1, quorum)]);
     scene.outlook.stale = stale;
     scene.outlook.election = election;
     scene
@@ -501,10 +518,12 @@ proptest! {
                 continue;
             }
             let since = verdict.probe.since;
-            let asked = |v: &&Verdict| v.probe.class == ProbeClass::Green && v.probe.green.is_some_and(|g| g.asked > since);
+            let slow = Duration::from_secs(1);
+            let asked =
+                |v: &&Verdict| v.probe.class == ProbeClass::Green && v.probe.green.is_some_and(|g| g.asked >= since + slow);
             let witnesses: Vec<&Verdict> = scene.verdicts.iter().filter(|v| v.class != Class::Absent).filter(asked).collect();
             prop_assert!(witnesses.len() * 2 > nodes && witnesses.iter().any(|v| !v.own), "{choice:#?}");
-            prop_assert!(cause != Cause::EtcdCut || quorum < u64::try_from(NOW.since(since).as_millis()).unwrap());
+            prop_assert!(cause != Cause::EtcdCut || quorum + 1_001 <= u64::try_from(NOW.since(since).as_millis()).unwrap());
         }
     }
 

@@ -84,6 +84,16 @@ fn shutdown_counts_at_the_first_word() {
 }
 
 #[test]
+fn a_shutdown_that_goes_on_began_with_its_first_word() {
+    // Else evidence that has to be three seconds old would never be: it is told twice a second.
+    let mut scene = Scene::green();
+    for at in [500, 1000, 1500] {
+        scene.answered(Path::Ready, at, at + 1, Answer::Shutdown);
+    }
+    assert_eq!((scene.class(1501), scene.at(1501).since), (ProbeClass::Shutdown, ms(500)));
+}
+
+#[test]
 fn one_failing_answer_is_a_blip_and_two_within_three_seconds_are_red() {
     for (second, class) in [(1000, ProbeClass::Red), (3500, ProbeClass::Red), (3501, ProbeClass::Green)] {
         let mut scene = Scene::green();
@@ -137,6 +147,7 @@ fn alive_and_two_slow_are_a_cut() {
     assert_eq!(scene.class(1999), ProbeClass::Green, "one is slow");
     assert_eq!((scene.class(2000), scene.at(2000).since), (ProbeClass::EtcdCut, ms(500)));
     assert_eq!(scene.hurried(1500), ProbeClass::EtcdCut);
+    assert_eq!(scene.at(3210).until, ms(3210), "they wait still");
 }
 
 #[test]

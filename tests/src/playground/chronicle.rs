@@ -1,0 +1,173 @@
+//! The agents' logs, read as they are written, and what of them a player wants to see.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::PathBuf;
+
+use serde_json::{Map, Value};
+
+/// A line that matters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Said {
+    /// The node of the agent.
+    pub(super) by: String,
+    /// In one sentence.
+    pub(super) what: String,
+}
+
+/// Reads the log of one agent.
+#[derive(Debug)]
+pub(super) struct Chronicle {
+    by: String,
+    log: PathBuf,
+    read: u64,
+    rest: String,
+    /// The last line that was told, which is not told twice in a row.
+    last: String,
+    /// The verdicts on the nodes that are left out, by name.
+    left_out: BTreeMap<String, String>,
+    frozen: Option<String>,
+    leads: bool,
+}
+
+/// The lines of level INFO that a player sees, by how they begin; of WARN and ERROR all are seen.
+const TOLD: [&str; 11] = [
+    "target removed",
+    "target added",
+    "node is left out",
+    "targets are free again",
+    "leadership has changed",
+    "creating the balancer",
+    "the balancer is as desired",
+    "the election is off",
+    "somebody else was faster",
+    "STACKIT refused",
+    "the changed credential",
+];
+/// Fields that say whom a line is about, in the order in which they are told.
+const ABOUT: [&str; 5] = ["node", "ip", "code", "error", "problem"];
+
+impl Chronicle {
+    /// Of the agent on this node.
+    pub(super) fn new(by: &str, log: PathBuf) -> Self {
+        let (rest, last) = (String::new(), String::new());
+        Self { by: by.to_owned(), log, read: 0, rest, last, left_out: BTreeMap::new(), frozen: None, leads: false }
+    }
+
+    /// The node of the agent.
+    pub(super) fn by(&self) -> &str {
+        &self.by
+    }
+
+    /// The verdict on a node that is left out.
+    pub(super) fn left_out(&self, node: &str) -> Option<&str> {
+        self.left_out.get(node).map(String::as_str)
+    }
+
+    /// Why the targets are frozen.
+    pub(super) fn frozen(&self) -> Option<&str> {
+        self.frozen.as_deref()
+    }
+
+    /// Whether it leads.
+    pub(super) fn leads(&self) -> bool {
+        self.leads
+    }
+
+    /// What has been said since the last time.
+    pub(super) fn news(&mut self) -> Vec<Said> {
+        // Not there yet, or not readable for a moment: later.
+        let _ = self.take();
+        let mut news = Vec::new();
+        while let Some((line, rest)) = self.rest.split_once('\n') {
+            let line: Option<Map<String, Value>> = serde_json::from_str(line).ok();
+            self.rest = rest.to_owned();
+            news.extend(line.and_then(|line| self.line(&line)));
+        }
+        news
+    }
+
+    fn take(&mut self) -> std::io::Result<()> {
+        let mut file = File::open(&self.log)?;
+        file.seek(SeekFrom::Start(self.read))?;
+        let mut bytes = Vec::new();
+        self.read += file.read_to_end(&mut bytes)? as u64;
+        self.rest.push_str(&String::from_utf8_lossy(&bytes));
+        Ok(())
+    }
+
+    fn line(&mut self, line: &Map<String, Value>) -> Option<Said> {
+        let field = |name: &str| line.get(name).and_then(Value::as_str);
+        let message = field("message")?;
+        // Libraries tell what the agent tells in its own words.
+        if field("target").is_some_and(|of| !of.starts_with("shoot_exposure_agent")) {
+            return None;
+        }
+        if let (Some(node), Some(verdict)) = (field("node"), field("verdict")) {
+            self.left_out.insert(node.to_owned(), verdict.to_owned());
+        }
+        if let (true, Some(cause)) = (message.ends_with("the last good set stays"), field("cause")) {
+            self.frozen = Some(cause.to_owned());
+        } else if message.starts_with("targets are free again") {
+            self.frozen = None;
+        }
+        if let (true, Some(chosen)) = (message == "chosen", field("endpoints")) {
+            self.left_out.retain(|node, _| !chosen.contains(&format!("\"{node}\"")));
+        }
+        let quiet = field("level") == Some("INFO") && !TOLD.iter().any(|told| message.starts_with(told));
+        let mut what = message.to_owned();
+        for name in ABOUT {
+            match line.get(name) {
+                Some(Value::String(text)) => what = format!("{what} {text}"),
+                Some(value @ Value::Number(_)) => what = format!("{what} {value}"),
+                _ => {}
+            }
+        }
+        if message == "leadership has changed" {
+            self.leads = line.get("leads") == Some(&Value::Bool(true));
+            what = String::from(if self.leads { "it leads" } else { "it does not lead" });
+        }
+        if quiet || what == self.last {
+            return None;
+        }
+        self.last.clone_from(&what);
+        Some(Said { by: self.by.clone(), what })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests {
+    use std::io::Write as _;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_matters_is_told_once_and_half_a_line_waits() {
+        let library = json!({"level": "WARN", "target": "kube_runtime", "message": "eof in poll"});
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        let mut chronicle = Chronicle::new("cp-0", log.clone());
+        assert!(chronicle.news().is_empty());
+        let mut file = File::create(&log).unwrap();
+        let mut write = |text: &str| file.write_all(text.as_bytes()).unwrap();
+        let out = json!({"level": "INFO", "message": "node is left out: dead", "node": "cp-1", "verdict": "refused"});
+        let failed = json!({"level": "WARN", "message": "STACKIT failed", "code": 503});
+        write(&format!("no JSON\n{library}\n{out}\n{failed}\n{failed}\n"));
+        write(&json!({"level": "INFO", "message": "of no interest"}).to_string());
+        let told =
+            |chronicle: &mut Chronicle| -> Vec<String> { chronicle.news().into_iter().map(|it| it.what).collect() };
+        assert_eq!(told(&mut chronicle), ["node is left out: dead cp-1", "STACKIT failed 503"]);
+        assert_eq!((chronicle.left_out("cp-1"), chronicle.frozen()), (Some("refused"), None));
+        let frozen = json!({"level": "WARN", "cause": "no_healthy_nodes", "message": "nothing is healthy: the last good set stays"});
+        let chosen = json!({"level": "INFO", "message": "chosen", "endpoints": "[\"cp-0\", \"cp-1\"]"});
+        write(&format!("\n{chosen}\n{frozen}\n"));
+        assert_eq!(told(&mut chronicle).len(), 1);
+        assert_eq!((chronicle.left_out("cp-1"), chronicle.frozen()), (None, Some("no_healthy_nodes")));
+        write(&format!("{}\n", json!({"level": "INFO", "message": "targets are free again, they were frozen: x"})));
+        assert_eq!((told(&mut chronicle).len(), chronicle.frozen()), (1, None));
+    }
+}
