@@ -9,12 +9,14 @@
 mod budget;
 mod carried;
 mod delete;
+mod gone;
 mod hand_over;
 mod lag;
 mod memory;
 mod object;
 mod refusals;
 mod told;
+mod under_way;
 mod wish;
 mod write;
 
@@ -29,19 +31,20 @@ use crate::plan::{self, Plan, Step, Update};
 use crate::retry::Fault;
 use crate::settings::Settings;
 use crate::status::{self, Failure, Outcome, Report, Waiting};
-use crate::{Moment, invariants};
+use crate::{Moment, invariants, names};
 
 use delete::delete;
 use hand_over::{hand_over, is_restored};
 use object::{apply_endpoints, metadata_step};
 use told::conclude;
 use wish::Wish;
-use write::{read, read_later, write};
+use write::{read, read_later, removes, write};
 
 pub use carried::{Carried, Sent};
 pub use memory::{Balancer, Memory, Trouble};
 pub use object::{sorted_endpoints, spec_endpoints};
 pub use refusals::{Asked, Part};
+pub use under_way::UnderWay;
 
 /// Everything that one pass looks at.
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +88,8 @@ pub struct Pass {
     pub plan: Option<Plan>,
     /// The plan leaves out what was refused or is contested.
     pub holds_back: bool,
+    /// Something waits for STACKIT to answer: a write, or a read that comes before anything else.
+    pub pending: bool,
     /// What is odd and goes on all the same; the log says each once.
     pub warnings: Vec<String>,
     /// What it comes to; `None` where this agent has no say or knows too little yet.
@@ -136,6 +141,7 @@ pub fn pass(situation: &Situation<'_>) -> Pass {
         identity: identity(situation),
         plan: None,
         holds_back: false,
+        pending: false,
         warnings: Vec::new(),
         outcome: None,
         left_behind: None,
@@ -178,7 +184,8 @@ fn chosen(situation: &Situation<'_>) -> Choice {
         let left_out = unusable.into_iter().map(|node| (node, crate::health::Class::NoAddress)).collect();
         return Choice { endpoints: on_record, left_out, ..Choice::default() };
     }
-    let last_good = match situation.memory.observed() {
+    // What somebody else's balancer has for targets says nothing about ours.
+    let last_good = match situation.memory.observed().filter(|observed| is_ours(situation, observed)) {
         Some(observed) => {
             let targets = observed.balancer.targets();
             LastGood::from_targets(targets.into_iter().map(|target| (target.name, target.ip)), &on_record)
@@ -197,6 +204,15 @@ fn chosen(situation: &Situation<'_>) -> Choice {
         // Not listed yet: nothing is known that could change anything.
         None => Choice { endpoints: last_good.members, ..Choice::default() },
     }
+}
+
+/// Whether the balancer is known to be ours; not known to be anybody else's is enough.
+fn is_ours(situation: &Situation<'_>, observed: &Observed) -> bool {
+    let recorded = situation.view.status.recorded.is_some();
+    identity(situation).is_none_or(|identity| {
+        let labels = names::labels(&identity.technical_id, &situation.view.name);
+        plan::ownership(observed, &labels, recorded).is_ok()
+    })
 }
 
 /// Where the balancer lives: what is on record wins, so that deletion needs nothing else.
@@ -224,7 +240,7 @@ fn reconcile(situation: &Situation<'_>, pass: &mut Pass) {
         read_later(situation, pass, &identity.name);
         return conclude(situation, pass, said(Outcome::Failed(Failure::not_ours(&identity.name, &why))));
     }
-    if memory.must_read {
+    if memory.must_read || (memory.wants_look.is_some() && !removes(situation, pass)) {
         return read(situation, pass, &identity.name, standing);
     }
     let unlisted = settings.controllers.endpoints && situation.verdicts.is_none();
@@ -270,6 +286,11 @@ fn reconcile(situation: &Situation<'_>, pass: &mut Pass) {
         }
         // Whatever is made must be found again for deletion: finalizer and record come first.
         Step::Create(_) if situation.has_object && !(view.finalizer && recorded) => Outcome::Waiting(Waiting::Record),
+        Step::Create(_) if situation.now < free_at(situation) => {
+            read_later(situation, pass, &identity.name);
+            wake(pass, free_at(situation));
+            Outcome::Waiting(Waiting::LateDelete)
+        }
         Step::Create(wish) => write(situation, pass, CloudStep::Create(wish.clone()), &wish.targets(), "creating"),
         Step::Update(update) => {
             write(situation, pass, CloudStep::Update(update.clone()), &update.wish.targets(), "updating")
@@ -279,6 +300,13 @@ fn reconcile(situation: &Situation<'_>, pass: &mut Pass) {
     let outcome = said(unmoved(outcome, &plan, held.fault.as_ref()));
     pass.plan = Some(plan);
     conclude(situation, pass, outcome);
+}
+
+/// From when on a balancer may be made under this name.
+fn free_at(situation: &Situation<'_>) -> Moment {
+    let Situation { view, memory, settings, .. } = *situation;
+    let recorded = view.status.record.as_ref().is_some_and(|record| !record.version.is_empty());
+    memory.gone.free_at(recorded, settings.leader_election.lease_duration, settings.call_timeout())
 }
 
 /// The outcome, with what stays wrong whatever is being done beside it: who reads `lastError` must not see it come and

@@ -59,6 +59,8 @@ pub enum Waiting {
     Resume(String),
     /// Time to pass before somebody else's changes are undone again.
     Truce,
+    /// Time to pass in which a DELETE of somebody else may still arrive.
+    LateDelete,
 }
 
 /// What failed.
@@ -275,7 +277,7 @@ impl Waiting {
             | Waiting::Record
             | Waiting::State
             | Waiting::HandedOver => 1,
-            Waiting::Write(_) | Waiting::Resume(_) | Waiting::Truce => 30,
+            Waiting::Write(_) | Waiting::Resume(_) | Waiting::Truce | Waiting::LateDelete => 30,
             Waiting::Balancer(_) | Waiting::Deletion => 60,
         }
     }
@@ -300,6 +302,9 @@ impl std::fmt::Display for Waiting {
                 write!(f, "paused by the annotation {}; held back until it goes: {held}", crate::exposure::PAUSED)
             }
             Waiting::Truce => f.write_str("somebody else keeps changing it; repaired every 10 minutes only"),
+            Waiting::LateDelete => f.write_str(
+                "somebody else has deleted the load balancer; it is made again when no late DELETE can arrive any more",
+            ),
         }
     }
 }

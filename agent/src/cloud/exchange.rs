@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::fault;
+use super::fence::Fence;
 use super::http::{Answer, Body, Call, Http};
 use super::token::Source;
 use crate::host::secret::Secret;
@@ -73,7 +74,8 @@ pub(super) async fn exchange(
 }
 
 async fn post(http: &Http, doing: &str, url: &Url, form: &[(&str, &str)], deadline: Instant) -> Result<Answer, Fault> {
-    let call = Call { doing, method: Method::POST, url: url.clone(), token: None, body: Body::Form(form), deadline };
+    let (method, body, fence) = (Method::POST, Body::Form(form), Fence::default());
+    let call = Call { doing, method, url: url.clone(), token: None, body, deadline, fence };
     let answer = http.send(call).await.map_err(|fault| Fault { outcome_unknown: false, ..fault })?;
     if answer.status == StatusCode::OK {
         return Ok(answer);

@@ -4,6 +4,7 @@
 //! the environment (`HTTPS_PROXY`, `NO_PROXY`) is used here and nowhere else in the program. Deliberately not
 //! here: what an answer means, see `fault`.
 
+use std::error::Error;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::fault;
+use super::fence::{Fence, Fenced, Held};
 use super::setup::CaBundle;
 pub use super::setup::SetupError;
 use crate::host::secret::Secret;
@@ -39,7 +41,8 @@ impl Observer for () {
 pub(super) enum Purpose {
     Reads,
     /// On connections of their own whose unacknowledged data the kernel drops after the time limit, so that an
-    /// aborted write does not arrive later; never repeated below us.
+    /// aborted write does not arrive later; never repeated below us. HTTP/1.1, where a write that is given up takes its
+    /// connection with it: the next one does not queue behind what is stuck.
     Writes,
     Tokens,
 }
@@ -61,6 +64,8 @@ pub(super) struct Call<'a> {
     pub(super) token: Option<&'a Secret>,
     pub(super) body: Body<'a>,
     pub(super) deadline: Instant,
+    /// What a write must pass.
+    pub(super) fence: Fence,
 }
 
 pub(super) enum Body<'a> {
@@ -129,7 +134,7 @@ impl Http {
             builder = builder.retry(reqwest::retry::never());
         }
         if purpose == Purpose::Writes {
-            builder = builder.tcp_user_timeout(timeout);
+            builder = builder.tcp_user_timeout(timeout).http1_only();
         }
         let client = builder.build().map_err(|error| SetupError::Tls(fault::chain(&error)))?;
         Ok(Self { client, purpose, observer })
@@ -182,6 +187,9 @@ impl Http {
             let why = "not sent, the time limit has passed".to_owned();
             return Err(Lost { kind: FaultKind::TimedOut, status: None, sent: false, why });
         }
+        if !call.fence.lets_through(left) {
+            return Err(Lost { kind: FaultKind::Fenced, status: None, sent: false, why: Held.to_string() });
+        }
         let mut request = self
             .client
             .request(call.method.clone(), call.url.clone())
@@ -193,7 +201,10 @@ impl Http {
         }
         request = match call.body {
             Body::None => request,
-            Body::Json(body) => request.json(body),
+            Body::Json(body) => {
+                let body = Fenced::new(body.to_string().into_bytes(), call.fence.clone(), left);
+                request.header(CONTENT_TYPE, "application/json").body(reqwest::Body::wrap(body))
+            }
             Body::Form(fields) => request.form(fields),
         };
         let mut response = request.send().await.map_err(|error| lost(&error, None))?;
@@ -222,6 +233,9 @@ impl Http {
 
 /// What a transport error means. Only a connection that was never made is known not to have carried the request.
 fn lost(error: &reqwest::Error, status: Option<StatusCode>) -> Lost {
+    if is_held(error) {
+        return Lost { kind: FaultKind::Fenced, status, sent: false, why: Held.to_string() };
+    }
     let sent = !error.is_connect() && !error.is_builder();
     let kind = if error.is_timeout() { FaultKind::TimedOut } else { FaultKind::Unreachable };
     let why = match (kind, sent) {
@@ -230,6 +244,18 @@ fn lost(error: &reqwest::Error, status: Option<StatusCode>) -> Lost {
         _ => fault::chain(error),
     };
     Lost { kind, status, sent, why }
+}
+
+/// Whether the fence kept the body back, so that nothing that is whole has left.
+fn is_held(error: &reqwest::Error) -> bool {
+    let mut source: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(cause) = source {
+        if cause.is::<Held>() {
+            return true;
+        }
+        source = cause.source();
+    }
+    false
 }
 
 /// The TLS stack of the process, once: reqwest is built without one of its own.

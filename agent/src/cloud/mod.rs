@@ -6,6 +6,7 @@
 //! | module | noun |
 //! |---|---|
 //! | [`setup`] | endpoints and certificate authorities, checked before the first request |
+//! | [`fence`] | the last look before a write leaves |
 //! | [`http`] | one request: clients, deadlines, size limits, request ids, the [`Observer`] of the metrics |
 //! | `fault` | what an answer or its absence means, as a [`Fault`] |
 //! | `wire` | JSON to [`Observed`] and [`LoadBalancer`] to JSON: the one place to touch for another managed field |
@@ -27,6 +28,7 @@ pub mod credentials;
 mod exchange;
 mod fault;
 pub mod federation;
+pub mod fence;
 pub mod http;
 pub mod key;
 pub mod rest;
@@ -35,6 +37,7 @@ pub mod token;
 mod wire;
 
 pub use credentials::Credentials;
+pub use fence::Fence;
 pub use http::Observer;
 pub use rest::{Place, Rest};
 pub use setup::{CaBundle, SetupError};

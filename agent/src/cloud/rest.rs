@@ -10,6 +10,7 @@ use reqwest::Url;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::fence::Fence;
 use super::http::{Answer, Body, Call, Http, Observer, Purpose};
 use super::setup::{CaBundle, SetupError, endpoint};
 use super::token::Tokens;
@@ -45,6 +46,7 @@ pub struct Rest {
     /// `…/load-balancers`.
     collection: Url,
     timeout: Duration,
+    fence: Fence,
 }
 
 impl Rest {
@@ -68,7 +70,14 @@ impl Rest {
             tokens,
             collection,
             timeout,
+            fence: Fence::default(),
         })
+    }
+
+    /// The same client, whose writes this fence holds back.
+    #[must_use]
+    pub fn fenced(&self, fence: Fence) -> Self {
+        Self { fence, ..self.clone() }
     }
 
     fn item(&self, name: &str) -> Url {
@@ -90,7 +99,8 @@ impl Rest {
     /// A 401 is the API's word that it did nothing, so a write may be repeated as well.
     async fn call(&self, doing: &str, method: &Method, url: &Url, body: Option<&Value>) -> Result<Answer, Fault> {
         let deadline = Instant::now() + self.timeout;
-        let http = if fault::is_write(method) { &self.writes } else { &self.reads };
+        let writes = fault::is_write(method);
+        let (http, fence) = if writes { (&self.writes, &self.fence) } else { (&self.reads, &Fence::default()) };
         let mut refused = None;
         loop {
             let token = self.tokens.token(deadline).await.map_err(|fault| fault::while_doing(doing, fault))?;
@@ -101,6 +111,7 @@ impl Rest {
                 token: Some(&token),
                 body: body.map_or(Body::None, Body::Json),
                 deadline,
+                fence: fence.clone(),
             };
             let answer = http.send(call).await?;
             if answer.status != StatusCode::UNAUTHORIZED || refused.is_some() || fault::service_not_enabled(&answer) {

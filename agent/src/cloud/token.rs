@@ -181,6 +181,11 @@ impl Tokens {
         self.token(Instant::now() + self.0.timeout).await.map(drop)
     }
 
+    /// Whether a token is at hand that is valid now.
+    pub fn is_usable(&self) -> bool {
+        self.0.state().valid((self.0.clock)()).is_some()
+    }
+
     /// When the token at hand expires.
     pub fn expiry(&self) -> Option<SystemTime> {
         self.0.state().token.as_ref().map(|token| token.expiry)

@@ -8,11 +8,13 @@ use decide::health::NodeView;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::Ties;
 use super::clouds::{Clouds, Origins};
 use super::probing::Probing;
 use super::routing::Routing;
 use super::settings::Live;
 use super::sources::Sources;
+use super::strains::Strains;
 use super::worker::{Context, Errand, Place, Witness};
 use crate::admin::{Health, Metrics};
 use crate::cluster::client::Access;
@@ -61,8 +63,9 @@ pub(super) fn start(wiring: Wiring, watches: &mut JoinSet<()>) -> anyhow::Result
         let check = health.dependency("kubernetes");
         Routing { access, sources, probing, live: live.clone(), own_node, check }.start(watches);
     }
-    let told = (quorum_out, Arc::clone(&probing.hurry));
-    let (leadership, election) = super::elect(&settings, access.as_ref(), &health, &metrics, told, lease_stopped)?;
+    let strains = Strains::default();
+    let ties = Ties { quorum: quorum_out, hurry: Arc::clone(&probing.hurry), strains: strains.clone() };
+    let (leadership, election) = super::elect(&settings, access.as_ref(), &health, &metrics, ties, lease_stopped)?;
     let clouds = Arc::new(Clouds::new(Origins {
         live: live.clone(),
         clusters: access.is_some().then(|| sources.clusters.clone()),
@@ -75,7 +78,19 @@ pub(super) fn start(wiring: Wiring, watches: &mut JoinSet<()>) -> anyhow::Result
     let announcer = super::announcer(&settings, access.as_ref(), watches)?;
     let election_on = settings.leader_election.enabled && access.is_some();
     let place = Place { own_node: super::node_name(&settings), election: election_on };
-    let context =
-        Context { live, settings, sources, probing, place, leadership, clouds, metrics, announcer, errand, witness };
+    let context = Context {
+        live,
+        settings,
+        sources,
+        probing,
+        place,
+        leadership,
+        strains,
+        clouds,
+        metrics,
+        announcer,
+        errand,
+        witness,
+    };
     Ok(Assembly { context, election, stop_lease })
 }

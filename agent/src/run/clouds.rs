@@ -3,12 +3,14 @@
 //! | module | what it follows |
 //! |---|---|
 //! | here | the credentials' folder, and what comes of all of them |
+//! | `heard` | the answers: numbers of them, and when the last one came |
 //! | `ways` | endpoints and certificate authorities, out of settings and CloudProfile |
 //! | [`reference`] | the Secret that the exposure names, where the settings ask for it |
 //!
 //! Credentials that do not read keep the last that did; ones that are not there yet are waited for. Leader or not, a
 //! valid token is kept at hand: who takes over writes at once.
 
+mod heard;
 pub mod reference;
 mod ways;
 
@@ -18,6 +20,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use decide::Moment;
 use decide::desired::Identity;
 use decide::retry::{Fault, FaultKind};
 use decide::settings::{CredentialsSource, Settings};
@@ -26,12 +29,13 @@ use tracing::{info, warn};
 
 use super::settings::Live;
 use crate::admin::Check;
-use crate::admin::metrics::{Code, Method, Metrics};
+use crate::admin::metrics::Metrics;
 use crate::cloud::{Credentials, Observer, Place, Rest, SetupError, Tokens, credentials};
 use crate::cluster::facts::{CLUSTER, Cluster, Profile};
 use crate::cluster::watch::Watched;
 use crate::host::reload::Changes;
 use crate::host::secret::Secret;
+use heard::Heard;
 use reference::Reference;
 use ways::Ways;
 
@@ -57,6 +61,7 @@ pub struct Clouds {
     origins: Origins,
     state: Mutex<State>,
     news: watch::Sender<()>,
+    heard: Heard,
 }
 
 struct State {
@@ -82,9 +87,6 @@ struct Known {
     tokens: Tokens,
 }
 
-/// Requests to STACKIT as numbers. The token endpoint is not part of the load balancer API and not counted.
-struct Counted(Metrics);
-
 impl Clouds {
     /// Reads the credentials for the first time.
     pub fn new(origins: Origins) -> Self {
@@ -99,7 +101,8 @@ impl Clouds {
             clients: BTreeMap::new(),
         };
         let (news, _) = watch::channel(());
-        let clouds = Self { origins, state: Mutex::new(state), news };
+        let heard = Heard::new(origins.metrics.clone());
+        let clouds = Self { origins, state: Mutex::new(state), news, heard };
         clouds.refresh();
         clouds
     }
@@ -155,6 +158,16 @@ impl Clouds {
     /// Something new whenever other credentials or endpoints are in use.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.news.subscribe()
+    }
+
+    /// When STACKIT last answered, whatever it said.
+    pub fn answered(&self) -> Option<Moment> {
+        self.heard.last()
+    }
+
+    /// Whether a usable token is at hand.
+    pub fn has_token(&self) -> bool {
+        self.state().known.as_ref().is_ok_and(|known| known.tokens.is_usable())
     }
 
     /// Whether the credentials were looked at, with or without success.
@@ -299,7 +312,7 @@ impl Clouds {
     }
 
     fn observer(&self) -> Arc<dyn Observer> {
-        Arc::new(Counted(self.origins.metrics.clone()))
+        Arc::new(self.heard.clone())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -324,18 +337,6 @@ impl State {
         if self.known.is_err() {
             self.known = Err(fault);
         }
-    }
-}
-
-impl Observer for Counted {
-    fn request(&self, method: &str, code: &str, took: Duration) {
-        let Some(method) = Method::from_word(method) else { return };
-        let code = match code {
-            "timeout" => Code::TimedOut,
-            "unreachable" => Code::Unreachable,
-            digits => digits.parse().map_or(Code::Malformed, Code::Http),
-        };
-        self.0.cloud_request_ended(method, code, took);
     }
 }
 

@@ -1,6 +1,8 @@
 //! The election task: watches the Lease, sends what [`decide::leader`] decides, and tells until when this agent leads.
 //!
-//! Losing the Lease demotes in place: nothing ends, caches stay warm. The Lease is released last, after the work.
+//! Losing the Lease demotes in place: nothing ends, caches stay warm. The Lease is released last, after the work. An
+//! ailing leader does not wait for its work, which may hang: a PUT of it carries a version, and a name rests after a
+//! DELETE of others.
 
 use std::sync::Arc;
 
@@ -12,6 +14,7 @@ use kube::Api;
 use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
 
+use super::strains::Strains;
 use crate::admin::{Check, Metrics, Progress};
 use crate::cluster::ApiFailure;
 use crate::cluster::lease::{self, Leases};
@@ -47,11 +50,14 @@ pub struct Candidate {
     pub quorum: watch::Sender<Option<Quorum>>,
     /// Somebody wants to know now whether etcd serves.
     pub hurry: Arc<Notify>,
+    /// How fit this agent is to lead.
+    pub strains: Strains,
 }
 
 /// Runs until `stop` turns true, then releases the Lease.
 pub async fn run(candidate: Candidate, out: watch::Sender<Leadership>, mut stop: watch::Receiver<bool>) {
-    let Candidate { reach, namespace, name, identity, timings, check, progress, metrics, quorum, hurry } = candidate;
+    let Candidate { reach, namespace, name, identity, timings, check, progress, metrics, quorum, hurry, strains } =
+        candidate;
     let api: Api<Lease> = Api::namespaced(reach.client(), &namespace);
     let leases = Leases::new(reach, namespace, name.clone(), identity.clone(), timings);
     let (seen, mut watched) = watch::channel(Watched::default());
@@ -59,13 +65,20 @@ pub async fn run(candidate: Candidate, out: watch::Sender<Leadership>, mut stop:
     tokio::pin!(following);
     let mut election = Election::new(identity.clone(), timings);
     let mut holder = None;
+    let mut hurried = false;
+    let mut strained = strains.changes();
     while !*stop.borrow() {
         progress.beat();
+        election.strained(strains.together());
         tell(&election, &out, &metrics, &mut holder);
         match election.turn(clock::now()) {
             Turn::Wait(until) => tokio::select! {
                 () = clock::sleep_until(until.min(clock::now() + LOOK_UP)) => {}
-                () = hurry.notified() => election.hurry(clock::now()),
+                () = hurry.notified() => {
+                    election.hurry(clock::now());
+                    hurried = true;
+                }
+                Ok(()) = strained.changed() => {}
                 () = &mut following => return,
                 Ok(()) = watched.changed() => take_in(&mut election, &watched.borrow_and_update(), &name, &check),
                 Ok(()) = stop.changed() => {}
@@ -74,7 +87,20 @@ pub async fn run(candidate: Candidate, out: watch::Sender<Leadership>, mut stop:
                 warn!(lease = name, "the Lease was not renewed in time; standing back");
                 election.stepped_down();
             }
+            Turn::HandOver(record, ailment) => {
+                warn!(lease = name, "{ailment}: somebody else is to lead");
+                election.stepped_down();
+                tell(&election, &out, &metrics, &mut holder);
+                if release(&leases, &record, &name).await {
+                    election.handed_over(ailment, clock::now());
+                } else {
+                    election.failed(clock::now(), rand::random());
+                }
+            }
             Turn::Create => attempt(&leases, None, &mut election, &quorum).await,
+            Turn::Renew(base) if std::mem::take(&mut hurried) => {
+                attempt(&leases.hasty(), Some(base), &mut election, &quorum).await;
+            }
             Turn::Take(base) | Turn::Renew(base) => attempt(&leases, Some(base), &mut election, &quorum).await,
         }
     }
@@ -82,7 +108,8 @@ pub async fn run(candidate: Candidate, out: watch::Sender<Leadership>, mut stop:
     election.stepped_down();
     tell(&election, &out, &metrics, &mut holder);
     if let Some(record) = held {
-        release(&leases, &record, &name).await;
+        // It expires by itself otherwise.
+        let _ = release(&leases, &record, &name).await;
     }
 }
 
@@ -145,15 +172,20 @@ async fn attempt(
     }
 }
 
-async fn release(leases: &Leases, record: &Record, name: &str) {
+/// Whether some API server has stored that.
+async fn release(leases: &Leases, record: &Record, name: &str) -> bool {
     for server in leases.order() {
         match leases.release(server, record).await {
-            Ok(()) => return info!(lease = name, "released the Lease"),
+            Ok(()) => {
+                info!(lease = name, "released the Lease");
+                return true;
+            }
             Err(failure) => {
                 warn!(lease = name, %server, %failure, "cannot release the Lease; others take it when it expires");
             }
         }
     }
+    false
 }
 
 /// Tells the others, and the log when it is news.

@@ -35,6 +35,7 @@ pub mod routing;
 pub mod settings;
 pub mod signs;
 pub mod sources;
+pub mod strains;
 pub mod supervisor;
 pub mod worker;
 
@@ -61,6 +62,7 @@ use crate::{REVISION, VERSION};
 use assembly::{Assembly, Wiring};
 use leader::{Candidate, Leadership};
 use settings::{Live, Reloading};
+use strains::Strains;
 use worker::{Errand, Witness};
 
 /// Time for the work under way to end on shutdown; every request has a shorter limit of its own.
@@ -219,13 +221,20 @@ fn standalone(settings: &Settings) -> Result<(), Unusable> {
     Err(Unusable(format!("without a Kubernetes API these must be set: {}", missing.join(", "))))
 }
 
+/// What the election tells the workers, and is told by them, beside who leads.
+struct Ties {
+    quorum: watch::Sender<Option<Quorum>>,
+    hurry: Arc<Notify>,
+    strains: Strains,
+}
+
 /// The election, or leadership without end where it is off.
 fn elect(
     settings: &Settings,
     access: Option<&Access>,
     health: &Health,
     metrics: &Metrics,
-    (quorum, hurry): (watch::Sender<Option<Quorum>>, Arc<Notify>),
+    ties: Ties,
     stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<(watch::Receiver<Leadership>, JoinHandle<()>)> {
     let wish = &settings.leader_election;
@@ -249,8 +258,9 @@ fn elect(
         check: health.gate("election", "the Lease has not been read yet"),
         progress: health.progress("election", ELECTION_STUCK),
         metrics: metrics.clone(),
-        quorum,
-        hurry,
+        quorum: ties.quorum,
+        hurry: ties.hurry,
+        strains: ties.strains,
     };
     Ok((leadership, tokio::spawn(leader::run(candidate, tell, stopped))))
 }

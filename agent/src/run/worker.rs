@@ -5,17 +5,17 @@
 
 mod lanes;
 mod notes;
+mod sight;
 mod witness;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use decide::Moment;
-use decide::endpoints::{LastGood, Outlook, Quorums, Round, Sight, choose};
+use decide::endpoints::{LastGood, Quorums, Round, choose};
 use decide::exposure::{ExposureView, Facts, is_ours};
-use decide::health::{Class, Judge, NodeView, Roster, Verdict, verdict};
-use decide::leader::older;
+use decide::health::Roster;
+use decide::leader::{Strain, older};
 use decide::pass::{CloudStep, Memory, ObjectStep, Pass, Situation, pass, sorted_endpoints, spec_endpoints};
 use decide::retry::Pause;
 use decide::settings::Settings;
@@ -23,9 +23,10 @@ use tokio::sync::watch;
 
 use super::clouds::Clouds;
 use super::leader::Leadership;
-use super::probing::{Probing, Silent, Since, port, target};
+use super::probing::{Probing, Since};
 use super::settings::Live;
 use super::sources::Sources;
+use super::strains::Strains;
 use crate::admin::{Metrics, Progress};
 use crate::cloud::carry_out::Carried;
 use crate::cluster::ApiFailure;
@@ -41,6 +42,8 @@ pub use witness::{Told, Turn, Witness};
 
 /// A worker that nothing happens to looks up this often.
 const LOOK_UP: Duration = Duration::from_secs(30);
+/// The same while something speaks against this agent as a leader.
+const LOOK_CLOSELY: Duration = Duration::from_secs(1);
 /// How long after its start a worker waits for facts and credentials to be looked at once: what it would say of them
 /// before, it would take back at once.
 const INFORMED: Duration = Duration::from_secs(2);
@@ -60,6 +63,8 @@ pub struct Context {
     pub place: Place,
     /// Until when this agent leads.
     pub leadership: watch::Receiver<Leadership>,
+    /// Where it is told how fit this agent is to lead.
+    pub strains: Strains,
     /// The way to STACKIT.
     pub clouds: Arc<Clouds>,
     /// The numbers.
@@ -121,6 +126,8 @@ pub struct Worker {
     asked: Since,
     /// Whether any API server has been green since the start.
     ever_green: bool,
+    /// What speaks against this agent as a leader.
+    strain: Strain,
     quorums: Quorums,
     /// Until when it waits to be informed; the past, once it is.
     informed: Moment,
@@ -154,6 +161,7 @@ impl Worker {
             roster: Roster::default(),
             asked: Since::default(),
             ever_green: false,
+            strain: Strain::default(),
             quorums: Quorums::default(),
             informed: clock::now() + INFORMED,
         }
@@ -169,6 +177,10 @@ impl Worker {
         let mut probing = self.context.probing.clone();
         loop {
             let wake = if *stop.borrow() { None } else { self.turn(&mut lanes) };
+            if *stop.borrow() {
+                // Nobody needs to know any more, and who comes next waits for this to end.
+                lanes.give_up_look();
+            }
             if *stop.borrow() && lanes.idle() {
                 return;
             }
@@ -195,13 +207,20 @@ impl Worker {
         let leads_until = self.context.leadership.borrow().filter(|until| now < *until);
         if self.led != leads_until.is_some() {
             self.led = leads_until.is_some();
-            // What a former leader remembers may be old: a new one reads first.
-            self.memory = if self.led { Memory::new_leader(now) } else { Memory::default() };
+            if self.led {
+                // What hangs from a time before must not hold back the first look.
+                self.memory.promoted(now);
+                self.give_up(lanes, now);
+            } else {
+                self.memory.demoted();
+                lanes.give_up_look();
+            }
         }
         let object = self.object();
         if object.is_none() && self.context.sources.exposures.is_some() {
             self.notes.absent();
             self.context.witness.tell(|| None);
+            self.tell_strain(None, None, now);
             return self.create(lanes, now);
         }
         if let Some(object) = object.as_ref().filter(|object| !is_ours(&object.view, &self.context.settings)) {
@@ -215,6 +234,9 @@ impl Worker {
             self.informed = now;
         }
         let view = object.as_ref().map_or_else(|| self.standalone(), |object| object.view.clone());
+        if view.deleting && !self.led {
+            self.memory.saw_deletion(now);
+        }
         let (verdicts, outlook) = self.verdicts(now);
         let facts = self.facts();
         let decided = |memory: &Memory| {
@@ -244,6 +266,7 @@ impl Worker {
         }
         self.notes.pass(&pass, verdicts.as_deref(), &self.memory, leads_until.is_some());
         self.tell_silent();
+        let strained = self.tell_strain(verdicts.as_deref(), Some(&pass), now);
         let wake = self.start(&pass, object, lanes, now);
         self.context.witness.tell(|| {
             Some(Turn {
@@ -254,17 +277,35 @@ impl Worker {
                 pass,
             })
         });
-        wake
+        let closely = strained.then(|| now + LOOK_CLOSELY);
+        wake.into_iter().chain(closely).min()
+    }
+
+    /// Waits no longer for what is under way at STACKIT; whether that was a change of the balancer.
+    fn give_up(&mut self, lanes: &mut Lanes, now: Moment) -> bool {
+        let changes = lanes.give_up();
+        if changes {
+            self.memory.given_up(now);
+        }
+        changes
     }
 
     fn start(&mut self, pass: &Pass, object: Option<Exposed>, lanes: &mut Lanes, now: Moment) -> Option<Moment> {
         let mut wake = pass.wake;
         let mut at = |moment: Moment| wake = Some(wake.map_or(moment, |earlier: Moment| earlier.min(moment)));
-        if let (Some(step), Some(identity), true) = (&pass.cloud, &pass.identity, lanes.cloud_idle()) {
-            self.notes.sending(step, now);
-            self.memory.sending(step, &pass.choice, now, self.context.settings.load_balancer.writes_per_minute);
-            let exposures = self.context.sources.exposures.as_ref().map(|(exposures, _)| exposures.clone());
-            lanes.start_cloud(step.clone(), identity.clone(), &self.context.clouds, exposures, object.as_ref());
+        if let (Some(step), Some(identity)) = (&pass.cloud, &pass.identity)
+            && let Some(free) = lanes.free_for(step)
+        {
+            if now >= free {
+                if self.give_up(lanes, now) {
+                    self.notes.given_up();
+                }
+                self.notes.sending(step, now);
+                self.memory.sending(step, &pass.choice, now, self.context.settings.load_balancer.writes_per_minute);
+                lanes.start_cloud(step.clone(), identity.clone(), &self.context, object.as_ref(), now);
+            } else {
+                at(free);
+            }
         }
         let (Some((exposures, _)), Some(object)) = (&self.context.sources.exposures, object) else { return wake };
         if let (Some(step), true) = (&pass.object, lanes.object_idle()) {
@@ -367,7 +408,7 @@ impl Worker {
             }
             if !same {
                 // Another object of the same name: nothing that was remembered is about it.
-                self.memory = Memory::default();
+                self.memory.another_object();
                 self.led = false;
             }
             self.written = None;
@@ -386,57 +427,6 @@ impl Worker {
             deleting: self.context.errand == Errand::Remove,
             ..ExposureView::default()
         }
-    }
-
-    /// The verdicts on all control-plane nodes, and on those that have vanished lately; `None`: never listed.
-    fn verdicts(&mut self, now: Moment) -> (Option<Vec<Verdict>>, Outlook) {
-        let Context { settings, probing, place, sources, .. } = &self.context;
-        let health = &settings.health;
-        let nodes = sources.nodes.borrow().clone();
-        if nodes.listed {
-            self.roster.update(&nodes.items, now);
-        }
-        let port = port(sources, settings);
-        let judge = Judge { health, own_node: &place.own_node, wall: clock::wall() };
-        let readings = probing.readings.borrow();
-        let judged = |node: &NodeView| {
-            let hurried = health.pods && probing.is_hurried(&node.name);
-            let target = target(node, port).filter(|_| health.probe.enabled);
-            let reading = target.and_then(|target| readings.reading(&target, now, health.probe.slow, hurried));
-            verdict(node, reading.as_ref(), judge)
-        };
-        let mut verdicts: Vec<Verdict> = self.roster.listed().map(judged).collect();
-        verdicts.extend(self.roster.departed().map(judged).map(Verdict::absent));
-        drop(readings);
-        self.ever_green |= verdicts.iter().any(|verdict| verdict.probe.green.is_some());
-        let since = self.asked.noted(nodes.listed, now).filter(|_| health.probe.enabled);
-        let asked = verdicts.iter().filter(|verdict| verdict.ip.is_some()).map(|verdict| &verdict.probe);
-        self.quorums.note(*probing.quorum.borrow());
-        let outlook = Outlook {
-            sight: Sight::judge(since, self.ever_green, asked, now, health),
-            stale: nodes.problem.is_some(),
-            election: place.election,
-            quorums: self.quorums,
-        };
-        // Whether etcd serves is worth knowing now.
-        if self.led && verdicts.iter().any(|verdict| verdict.class == Class::EtcdCut) {
-            probing.hurry.notify_one();
-        }
-        (nodes.listed.then_some(verdicts), outlook)
-    }
-
-    /// Tells whose kubelets are worth a look: the nodes that this agent has taken out for silence.
-    fn tell_silent(&self) {
-        let Context { settings, probing, sources, .. } = &self.context;
-        let out: BTreeSet<&str> = self.memory.pool.silent().collect();
-        let port = port(sources, settings);
-        let entry = |node: &NodeView| Some((node.name.clone(), Silent { target: target(node, port)? }));
-        let silent = self.roster.listed().filter(|node| out.contains(node.uid.as_str())).filter_map(entry).collect();
-        probing.silent.send_if_modified(|before| {
-            let changed = *before != silent;
-            *before = silent;
-            changed
-        });
     }
 
     fn facts(&self) -> Facts {

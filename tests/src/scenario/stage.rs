@@ -185,7 +185,7 @@ impl Stage {
         };
         if self.led != leads_until.is_some() {
             self.led = leads_until.is_some();
-            self.memory = if self.led { Memory::new_leader(self.now) } else { Memory::default() };
+            if self.led { self.memory.promoted(self.now) } else { self.memory.demoted() }
         }
         if self.told.leads != self.led {
             self.told.leads = self.led;
@@ -292,7 +292,7 @@ impl Stage {
             written.view.uid != watched.view.uid || !older(&watched.resource_version, &written.resource_version)
         });
         if written.is_some_and(|written| written.view.uid != watched.view.uid) {
-            self.memory = Memory::default();
+            self.memory.another_object();
             self.led = false;
         }
         Ok(Some(self.written.clone().unwrap_or(watched)))

@@ -132,7 +132,10 @@ async fn a_balancer_of_somebody_else_is_left_alone_on_deletion_too() -> Result<(
 #[tokio::test]
 async fn a_balancer_that_somebody_deleted_is_made_anew() -> Result<()> {
     let world = World::start().await?;
-    let _agent = world.agent("cp-0", json!({"loadBalancer": {"resync": "1s"}})).await?;
+    // The name rests for the lease duration and a request.
+    let mut over = World::quick_election();
+    over["loadBalancer"] = json!({"resync": "1s"});
+    let _agent = world.agent("cp-0", over).await?;
     let before = world.awaits_success(SOON).await?["ingress"][0]["ip"].clone();
     world.emulator.terminate(BALANCER);
     until("another address", SOON, || async {

@@ -179,7 +179,7 @@ async fn f4_f12_a_balancer_that_is_found_only_every_other_time_is_not_made_twice
 #[tokio::test]
 async fn f12_what_somebody_deleted_and_does_not_go_is_waited_for_and_then_made_anew() -> Result<()> {
     let world = World::start().await?;
-    let _agent = world.agent("cp-0", json!({})).await?;
+    let _agent = world.agent("cp-0", World::quick_election()).await?;
     let before = world.awaits_success(SOON).await?["ingress"][0]["ip"].clone();
     world.emulator.set_switches(|switches| switches.hold_terminating = true);
     world.emulator.terminate(BALANCER);
@@ -225,7 +225,10 @@ async fn f14_reads_that_lag_behind_a_write_neither_undo_nor_repeat_it() -> Resul
 #[tokio::test]
 async fn f15_whatever_delete_answers_the_balancer_goes_and_then_the_exposure() -> Result<()> {
     let world = World::without_exposure().await?;
-    let _agent = world.agent("cp-0", json!({"loadBalancer": {"resync": "1s", "writesPerMinute": 600}})).await?;
+    // Where somebody else has deleted it, the name rests for the lease duration and a request.
+    let mut over = World::quick_election();
+    over["loadBalancer"] = json!({"resync": "1s", "writesPerMinute": 600});
+    let _agent = world.agent("cp-0", over).await?;
     let lagging = Duration::from_millis(700);
     for (missing, terminating) in [(404, 200), (200, 400), (200, 409)] {
         let about = || format!("missing {missing}, terminating {terminating}");

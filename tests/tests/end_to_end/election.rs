@@ -19,7 +19,7 @@ async fn a_killed_leader_is_followed_by_another_agent() -> Result<()> {
     first.process().kill()?;
     world.set_ready("cp-2", false).await?;
     // Lease duration 3 s, plus what noticing and writing takes.
-    world.awaits_targets(&["cp-0", "cp-1"], Duration::from_secs(6)).await?;
+    world.awaits_targets(&["cp-0", "cp-1"], Duration::from_secs(5)).await?;
     world.awaits_holder("cp-1", SOON).await?;
     second.awaits_metric("leader_election_master_status{name=\"shoot-exposure-agent\"}", 1.0, SOON).await?;
     second.awaits_metric("shoot_exposure_leader_transitions_total", 1.0, SOON).await?;

@@ -20,6 +20,7 @@ mod exposure;
 mod fallback;
 mod faults;
 mod foreign;
+mod hands;
 mod hands_off;
 mod neighbours;
 mod operator;

@@ -27,7 +27,7 @@ pub(super) fn delete(situation: &Situation<'_>, pass: &mut Pass) {
         let missing = exposure::identity(view, situation.facts).err().unwrap_or_default();
         return conclude(situation, pass, Outcome::Waiting(Waiting::Facts(missing)));
     };
-    if matches!(memory.balancer, Balancer::Unread) || memory.must_read {
+    if matches!(memory.balancer, Balancer::Unread) || memory.must_read || memory.wants_look.is_some() {
         return read(situation, pass, &identity.name, None);
     }
     let observed = memory.observed();

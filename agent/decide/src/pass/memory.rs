@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::budget::Budget;
+use super::gone::Gone;
 use super::lag::Lag;
 use super::refusals::Refusals;
 use super::{Carried, CloudStep, Sent};
@@ -19,6 +20,8 @@ use crate::status::Previous;
 const QUIET_CONFLICTS: u32 = 5;
 /// First and longest pause between two looks at a balancer that is on its way.
 const POLL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+/// Longest pause before something is tried again that a target waits for to leave.
+const URGENT: Duration = Duration::from_secs(2);
 /// When a new leader looks again: a write of its predecessor may still have been on its way.
 const REREADS: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(15), Duration::from_secs(30)];
 
@@ -37,6 +40,10 @@ pub struct Memory {
     pub next_read: Moment,
     /// Somebody asked for the operation, and the annotation that said so is gone.
     pub refresh: bool,
+    /// Since when somebody waits for a look at the balancer; unlike doubt that does not hold back a removal.
+    pub wants_look: Option<Moment>,
+    /// When a write was last given up that may have been carried out: what is found next may be our own doing.
+    unanswered: Option<Moment>,
     /// The last write to the status failed.
     pub status_failed: bool,
     /// The writes that are left for now.
@@ -47,6 +54,8 @@ pub struct Memory {
     pub pool: Pool,
     /// What a read that lags behind would show.
     lag: Lag,
+    /// What is known of deletions.
+    pub(super) gone: Gone,
     /// What STACKIT has refused.
     pub(super) refusals: Refusals,
     /// `spec.endpoints` as this agent has seen and wanted it, sorted.
@@ -76,6 +85,8 @@ pub struct Trouble {
     pub fault: Fault,
     /// Failures in a row.
     pub attempts: u32,
+    /// When it failed last.
+    pub at: Moment,
     /// When the same is tried again.
     pub next: Moment,
     /// The targets that the failed write had; empty for a read.
@@ -83,9 +94,36 @@ pub struct Trouble {
 }
 
 impl Memory {
-    /// A new leader knows nothing: it reads at once, and again a few times.
-    pub fn new_leader(now: Moment) -> Self {
-        Self { rereads: REREADS.iter().map(|after| now + *after).collect(), ..Self::default() }
+    /// This agent leads from now on. What it knew of the balancer may be old: it reads at once, and again a few times.
+    pub fn promoted(&mut self, now: Moment) {
+        *self = Self { rereads: REREADS.iter().map(|after| now + *after).collect(), ..self.lasting() };
+    }
+
+    /// This agent does not lead any more. What others do to the balancer from now on it does not see.
+    pub fn demoted(&mut self) {
+        *self = self.lasting();
+    }
+
+    /// Another object of the same name: what was counted of the balancer is not about it. What has left the pool and
+    /// who has deleted the balancer is about nodes and the name, and stays.
+    pub fn another_object(&mut self) {
+        *self = Self { foreign: Foreign::default(), refusals: Refusals::default(), ..self.lasting() };
+    }
+
+    /// What is true whoever leads: counters, and what has left the pool.
+    fn lasting(&mut self) -> Self {
+        let Self { budget, foreign, pool, lag, gone, refusals, .. } = std::mem::take(self);
+        Self { budget, foreign, pool, lag, gone, refusals, ..Self::default() }
+    }
+
+    /// The object is being deleted while somebody else leads, who deletes the balancer.
+    pub fn saw_deletion(&mut self, now: Moment) {
+        self.gone.seen(now);
+    }
+
+    /// A write under way is no longer waited for. It may be carried out all the same.
+    pub fn given_up(&mut self, now: Moment) {
+        self.unanswered = Some(now);
     }
 
     /// A step at STACKIT is being sent, which carries `choice`; `per_minute` is the setting
@@ -118,6 +156,9 @@ impl Memory {
             Carried::Written { result: Err(fault), sent } => self.not_written(fault, sent, now, jitter),
             Carried::Deleted(Ok(())) => self.deleted(now),
             Carried::Deleted(Err(fault)) => {
+                if fault.outcome_unknown {
+                    self.gone.deleted(false, now);
+                }
                 self.write_failed(fault, BTreeSet::new(), now, jitter);
                 // Some refuse to delete what is terminating already, and only a GET tells that it is.
                 self.must_read = true;
@@ -128,7 +169,7 @@ impl Memory {
     /// The operation annotation is gone, because somebody asked for the operation: look at the balancer afresh, and
     /// let the answer be a new one.
     pub fn asked(&mut self, now: Moment) {
-        self.must_read = true;
+        self.wants_look = Some(now);
         self.refresh = true;
         self.try_again(now);
     }
@@ -164,11 +205,15 @@ impl Memory {
             resync.mul_f64(0.9 + 0.2 * jitter.clamp(0.0, 1.0))
         };
         self.compare(observed.as_ref(), now);
+        let was_there = self.observed().is_some();
+        self.gone.read(was_there, observed.as_ref(), now);
+        self.unanswered = None;
         self.rereads.retain(|at| *at > now);
         let due = now + pause;
         self.next_read = self.rereads.first().copied().map_or(due, |reread| reread.min(due));
         self.balancer = observed.map_or(Balancer::Absent, |observed| Balancer::Present(Box::new(observed)));
         self.must_read = false;
+        self.wants_look = None;
         self.read_trouble = None;
     }
 
@@ -207,7 +252,7 @@ impl Memory {
 
     /// What a read shows that was not there before, and that no write of ours can have caused, is somebody else's.
     fn compare(&mut self, read: Option<&Observed>, now: Moment) {
-        let lost_answer = self.write_trouble.as_ref().is_some_and(|trouble| trouble.fault.outcome_unknown);
+        let lost_answer = self.unanswered.is_some();
         let lags = read.is_some_and(|read| self.lag.shows(Some(&read.version), now));
         if let (Balancer::Present(before), Some(after), false) = (&self.balancer, read, lost_answer || lags) {
             self.foreign.compared(&before.balancer, &after.balancer, now);
@@ -232,6 +277,7 @@ impl Memory {
     /// A DELETE was accepted: it is terminating now, or gone.
     pub fn deleted(&mut self, now: Moment) {
         self.write_trouble = None;
+        self.gone.deleted(true, now);
         self.lag.deleted();
         self.polls = 0;
         self.next_read = now + POLL.0;
@@ -245,7 +291,7 @@ impl Memory {
         let attempts = attempts(self.read_trouble.as_ref(), &fault, now);
         let next = now + retry::delay(&fault, attempts, jitter);
         self.next_read = self.next_read.max(next);
-        self.read_trouble = Some(Trouble { fault, attempts, next, targets: BTreeSet::new() });
+        self.read_trouble = Some(Trouble { fault, attempts, at: now, next, targets: BTreeSet::new() });
     }
 
     /// A POST or PUT failed; after a 400 it may be worth asking for less, and at once.
@@ -264,10 +310,13 @@ impl Memory {
     pub fn write_failed(&mut self, fault: Fault, targets: BTreeSet<Target>, now: Moment, jitter: f64) {
         let attempts = attempts(self.write_trouble.as_ref(), &fault, now);
         // After a conflict, a 404 on a write or an unknown outcome, only a GET tells what holds.
+        if fault.outcome_unknown {
+            self.given_up(now);
+        }
         self.must_read |= fault.outcome_unknown || matches!(fault.kind, FaultKind::Conflict | FaultKind::NotFound);
         let at_once = fault.kind == FaultKind::Conflict && attempts <= QUIET_CONFLICTS;
         let next = if at_once { now } else { now + retry::delay(&fault, attempts, jitter) };
-        self.write_trouble = Some(Trouble { fault, attempts, next, targets });
+        self.write_trouble = Some(Trouble { fault, attempts, at: now, next, targets });
     }
 
     /// Something changed that may end the trouble (credentials, settings, a wish by annotation): try at once.
@@ -303,7 +352,23 @@ impl Trouble {
     pub fn holds_back(&self, targets: &BTreeSet<Target>) -> bool {
         self.fault.retry_after.is_some() || self.targets == *targets
     }
+
+    /// When the same is tried again. What is `urgent` waits [`URGENT`] at most, unless the cloud asked for patience or
+    /// trying more often cannot help.
+    pub fn next_try(&self, urgent: bool) -> Moment {
+        let passes = matches!(
+            self.fault.kind,
+            FaultKind::Server
+                | FaultKind::Unreachable
+                | FaultKind::TimedOut
+                | FaultKind::Malformed
+                | FaultKind::NotFound
+                | FaultKind::Conflict
+        );
+        let hurried = urgent && passes && self.fault.retry_after.is_none();
+        if hurried { self.next.min(self.at + URGENT) } else { self.next }
+    }
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

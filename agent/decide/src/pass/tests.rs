@@ -560,3 +560,81 @@ fn provider_config(plan: &str) -> serde_json::Value {
         "loadBalancer": {"planID": plan},
     })
 }
+
+#[test]
+fn of_a_recorded_balancer_no_write_to_kubernetes_comes_before_a_put() {
+    let mut scene = settled();
+    scene.loses_a_node();
+    // Nothing of what the object lacks, nor a wish that waits, holds it back.
+    scene.view.finalizer = false;
+    scene.ask("reconcile");
+    scene.view.status.conditions.clear();
+    scene.memory.status_failed = true;
+    let pass = scene.pass();
+    assert!(matches!(pass.cloud, Some(CloudStep::Update(_))), "{:?}", pass.cloud);
+    assert_eq!(pass.object, Some(ObjectStep::AddFinalizer), "beside it");
+    // Nor does the look that a wish asks for.
+    scene.memory.asked(NOW);
+    assert!(matches!(scene.pass().cloud, Some(CloudStep::Update(_))));
+    // Only what is made or deleted waits for the finalizer.
+    scene.memory.read(None, NOW, Duration::from_secs(60), 0.5);
+    scene.view.status.record = None;
+    assert_eq!(scene.pass().cloud, None);
+    scene.view.deleting = true;
+    assert_eq!(scene.pass().cloud, None);
+}
+
+#[test]
+fn without_a_removal_a_wish_to_look_comes_first() {
+    let mut scene = settled();
+    scene.settings.load_balancer.plan_id = "p50".to_owned();
+    assert!(matches!(scene.pass().cloud, Some(CloudStep::Update(_))));
+    scene.memory.asked(NOW);
+    assert!(matches!(scene.pass().cloud, Some(CloudStep::Read(_))));
+}
+
+#[test]
+fn no_backoff_holds_back_a_removal_for_long_and_none_holds_back_a_newer_one() {
+    let mut scene = settled();
+    scene.loses_a_node();
+    let Some(CloudStep::Update(update)) = scene.pass().cloud else { panic!() };
+    for _ in 0..9 {
+        scene.memory.write_failed(fault(FaultKind::Server), update.wish.targets(), NOW, 1.0);
+    }
+    assert_eq!((scene.pass().cloud, scene.pass().wake), (None, Some(NOW + Duration::from_secs(2))));
+    assert!(matches!(scene.at(NOW + Duration::from_secs(2)).cloud, Some(CloudStep::Update(_))));
+    scene.verdicts[1].class = Class::NotReady("Ready=False".to_owned());
+    assert!(matches!(scene.pass().cloud, Some(CloudStep::Update(_))), "newer evidence replaces what waits");
+}
+
+#[test]
+fn a_look_that_a_removal_waits_for_is_not_held_back_either() {
+    let mut scene = settled();
+    scene.memory.promoted(NOW);
+    for _ in 0..9 {
+        scene.memory.read_failed(fault(FaultKind::TimedOut), NOW, 1.0);
+    }
+    let after = |scene: &Scene| scene.pass().wake.map(|wake| wake.since(NOW).as_secs());
+    assert_eq!(after(&scene), Some(15), "nothing is to leave");
+    // The balancer is not known, but what was in it is on record.
+    scene.loses_a_node();
+    assert_eq!((after(&scene), scene.pass().pending), (Some(2), true));
+}
+
+#[test]
+fn a_balancer_on_record_that_is_not_found_is_made_again_when_no_late_delete_can_arrive() {
+    let mut scene = settled();
+    scene.memory.promoted(NOW);
+    scene.memory.read(None, NOW, Duration::from_secs(60), 0.5);
+    let pass = scene.pass();
+    assert_eq!((pass.cloud, pass.outcome), (None, Some(Outcome::Waiting(Waiting::LateDelete))));
+    // What says that it was there stays as long as that matters.
+    assert!(scene.store());
+    assert_eq!(scene.view.status.record.as_ref().unwrap().version, "v1");
+    let rest = scene.settings.leader_election.lease_duration + scene.settings.call_timeout();
+    assert!(!matches!(scene.at(NOW + rest - Duration::from_millis(1)).cloud, Some(CloudStep::Create(_))));
+    assert!(matches!(scene.at(NOW + rest).cloud, Some(CloudStep::Create(_))));
+    // One that was never made is made at once.
+    scene.view.status.record = Some(Record::of(&scene.view.status.recorded.clone().unwrap(), None));
+    assert!(matches!(scene.pass().cloud, Some(CloudStep::Create(_))));
+}

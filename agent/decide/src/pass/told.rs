@@ -43,7 +43,9 @@ fn may_record(situation: &Situation<'_>, identity: &Identity, outcome: &Outcome)
     match (&memory.balancer, &view.status.record) {
         // While nothing was read, what is on record is better than an empty list.
         (Balancer::Unread, _) => false,
-        (_, Some(_)) => true,
+        // That it was there says that somebody has deleted it, until there is another.
+        (Balancer::Absent, Some(record)) => record.version.is_empty() || view.deleting,
+        (Balancer::Present(_), Some(_)) => true,
         (Balancer::Absent, None) => *outcome == Outcome::Waiting(Waiting::Record),
         (Balancer::Present(observed), None) => plan::ownership(observed, &labels, false).is_ok(),
     }

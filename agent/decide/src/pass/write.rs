@@ -1,9 +1,10 @@
 //! Steps at STACKIT: when one may start, and what it waits for.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{CloudStep, Pass, Situation, conclude, wake};
+use super::{Balancer, CloudStep, Pass, Situation, conclude, wake};
 use crate::desired;
 use crate::plan;
 use crate::status::{Outcome, Waiting};
@@ -15,8 +16,10 @@ const FENCE_POLL: Duration = Duration::from_millis(200);
 /// what stands already, or else that.
 pub(super) fn read(situation: &Situation<'_>, pass: &mut Pass, name: &str, standing: Option<Outcome>) {
     let trouble = situation.memory.read_trouble.as_ref();
-    match trouble.filter(|trouble| situation.now < trouble.next) {
-        Some(trouble) => wake(pass, trouble.next),
+    let next = trouble.map(|trouble| trouble.next_try(removes(situation, pass)));
+    pass.pending = true;
+    match next.filter(|next| situation.now < *next) {
+        Some(next) => wake(pass, next),
         None => pass.cloud = Some(CloudStep::Read(name.to_owned())),
     }
     if let Some(trouble) = trouble {
@@ -59,18 +62,33 @@ pub(super) fn write(
         CloudStep::Create(_) => true,
         CloudStep::Read(_) | CloudStep::Delete(_) => false,
     };
+    let urgent = matches!(&step, CloudStep::Update(update) if update.removes_targets());
+    let next = trouble.filter(|trouble| trouble.holds_back(targets)).map(|trouble| trouble.next_try(urgent));
+    pass.pending = true;
     if leads_until.is_none_or(|until| ends > until) {
         wake(pass, now + FENCE_POLL);
     } else if patient && now < fits {
         wake(pass, fits);
-    } else if let Some(trouble) = trouble.filter(|trouble| now < trouble.next && trouble.holds_back(targets)) {
-        wake(pass, trouble.next);
+    } else if let Some(next) = next.filter(|next| now < *next) {
+        wake(pass, next);
     } else {
         pass.cloud = Some(step);
     }
     match trouble.filter(|trouble| trouble.is_news()) {
         Some(trouble) => Outcome::from_fault(&trouble.fault),
         None => Outcome::Waiting(Waiting::Write(doing)),
+    }
+}
+
+/// Whether a target is to leave, as far as the balancer is known: as last read, else as it is on record.
+pub(super) fn removes(situation: &Situation<'_>, pass: &Pass) -> bool {
+    let Situation { view, memory, .. } = *situation;
+    let chosen: BTreeSet<IpAddr> = pass.choice.endpoints.iter().map(|endpoint| endpoint.ip).collect();
+    let leaves = |ip: &IpAddr| !chosen.is_empty() && !chosen.contains(ip);
+    match (&memory.balancer, &view.status.record) {
+        (Balancer::Present(observed), _) => observed.balancer.targets().iter().any(|target| leaves(&target.ip)),
+        (Balancer::Unread, Some(record)) => record.targets.iter().any(|target| leaves(&target.ip)),
+        (Balancer::Unread, None) | (Balancer::Absent, _) => false,
     }
 }
 

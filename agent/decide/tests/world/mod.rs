@@ -218,7 +218,7 @@ impl World {
             let done = self.cloud.provision(self.now);
             if self.led != self.leads_until().is_some() {
                 self.led = !self.led;
-                self.memory = if self.led { Memory::new_leader(self.now) } else { Memory::default() };
+                if self.led { self.memory.promoted(self.now) } else { self.memory.demoted() }
             }
             let released = self.view.deleting && !self.view.finalizer;
             let pass = self.pass();

@@ -4,16 +4,17 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use decide::Moment;
 use decide::desired::Identity;
 use decide::exposure::SpecEndpoint;
-use decide::pass::{CloudStep, ObjectStep};
+use decide::pass::{CloudStep, ObjectStep, UnderWay};
 use decide::settings::Exposure;
 use decide::status::Report;
 
-use super::Event;
+use super::{Context, Event};
+use crate::cloud::Fence;
 use crate::cloud::carry_out::{Carried, carry_out};
 use crate::cluster::exposures::{Exposed, Exposures};
-use crate::run::clouds::Clouds;
 use crate::run::proof::prove;
 
 type Request = Pin<Box<dyn Future<Output = Event> + Send>>;
@@ -21,18 +22,32 @@ type Request = Pin<Box<dyn Future<Output = Event> + Send>>;
 /// The requests under way.
 #[derive(Default)]
 pub(super) struct Lanes {
-    cloud: Option<Request>,
+    cloud: Option<(UnderWay, Request)>,
     object: Option<Request>,
     status: Option<Request>,
 }
 
 impl Lanes {
     pub(super) fn idle(&self) -> bool {
-        self.cloud_idle() && self.object_idle() && self.status_idle()
+        self.cloud.is_none() && self.object_idle() && self.status_idle()
     }
 
-    pub(super) fn cloud_idle(&self) -> bool {
-        self.cloud.is_none()
+    /// From when on this step may start, which may be over; `None`: after the answer that is waited for.
+    pub(super) fn free_for(&self, step: &CloudStep) -> Option<Moment> {
+        match &self.cloud {
+            None => Some(Moment::default()),
+            Some((under_way, _)) => under_way.gives_way_at(step),
+        }
+    }
+
+    /// Waits no longer for what is under way at STACKIT; whether that may have changed something.
+    pub(super) fn give_up(&mut self) -> bool {
+        self.cloud.take().is_some_and(|(under_way, _)| !under_way.is_look())
+    }
+
+    /// Waits no longer for a look at the balancer; a change is waited for.
+    pub(super) fn give_up_look(&mut self) {
+        self.cloud.take_if(|(under_way, _)| under_way.is_look());
     }
 
     pub(super) fn object_idle(&self) -> bool {
@@ -46,7 +61,7 @@ impl Lanes {
     /// The next answer on any lane; never, while all are idle.
     pub(super) async fn next(&mut self) -> Event {
         tokio::select! {
-            event = answer(&mut self.cloud) => event,
+            event = cloud(&mut self.cloud) => event,
             event = answer(&mut self.object) => event,
             event = answer(&mut self.status) => event,
         }
@@ -56,25 +71,29 @@ impl Lanes {
         &mut self,
         step: CloudStep,
         identity: Identity,
-        clouds: &Arc<Clouds>,
-        exposures: Option<Exposures>,
+        context: &Context,
         object: Option<&Exposed>,
+        now: Moment,
     ) {
-        let clouds = Arc::clone(clouds);
+        let clouds = Arc::clone(&context.clouds);
+        let exposures = context.sources.exposures.as_ref().map(|(exposures, _)| exposures.clone());
+        let fence = Fence::until(context.leadership.clone());
         let object = object.cloned();
-        self.cloud = Some(Box::pin(async move {
+        let under_way = UnderWay::of(&step, now);
+        let request = Box::pin(async move {
             let balancers = match clouds.of(&identity) {
-                Ok(balancers) => balancers,
+                Ok(balancers) => balancers.fenced(fence),
                 Err(fault) => return Event::Cloud(step.clone(), Carried::failed(&step, fault)),
             };
             if let (CloudStep::Delete(identity), Some(object)) = (&step, &object)
-                && let Err(fault) = prove(identity, object, exposures.as_ref(), balancers.as_ref()).await
+                && let Err(fault) = prove(identity, object, exposures.as_ref(), &balancers).await
             {
                 return Event::Cloud(step.clone(), Carried::failed(&step, fault));
             }
-            let carried = carry_out(&step, balancers.as_ref()).await;
+            let carried = carry_out(&step, &balancers).await;
             Event::Cloud(step, carried)
-        }));
+        });
+        self.cloud = Some((under_way, request));
     }
 
     pub(super) fn start_object(&mut self, step: ObjectStep, exposures: Exposures, base: Exposed) {
@@ -97,6 +116,17 @@ impl Lanes {
 
     pub(super) fn start_create(&mut self, exposures: Exposures, wish: Exposure, endpoints: Vec<SpecEndpoint>) {
         self.object = Some(Box::pin(async move { Event::Created(exposures.create(&wish, &endpoints).await) }));
+    }
+}
+
+async fn cloud(lane: &mut Option<(UnderWay, Request)>) -> Event {
+    match lane {
+        Some((_, request)) => {
+            let event = request.await;
+            *lane = None;
+            event
+        }
+        None => std::future::pending().await,
     }
 }
 

@@ -301,6 +301,11 @@ impl Notes {
         }
     }
 
+    /// A PUT has had no answer for so long that a newer choice goes out beside it.
+    pub(super) fn given_up(&self) {
+        info!(exposure = self.exposure, "no answer to the update yet; a newer choice goes out with the same version");
+    }
+
     pub(super) fn carried(&mut self, step: &CloudStep, carried: &Carried, now: Moment) {
         self.just_read = matches!(carried, Carried::Read(Ok(_)));
         match (carried.fault(), carried) {

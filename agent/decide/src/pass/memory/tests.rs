@@ -1,4 +1,5 @@
 use super::*;
+use crate::endpoints::{Cause, Leaving};
 
 fn fault(kind: FaultKind, outcome_unknown: bool) -> Fault {
     Fault { kind, http_status: None, message: "m".to_owned(), retry_after: None, outcome_unknown }
@@ -51,7 +52,8 @@ fn newer_evidence_does_not_wait_for_the_backoff_of_older() {
 
 #[test]
 fn a_new_leader_reads_again_after_5_15_and_30_seconds() {
-    let mut memory = Memory::new_leader(at(100));
+    let mut memory = Memory::default();
+    memory.promoted(at(100));
     let resync = Duration::from_secs(60);
     let mut due = Vec::new();
     for now in [100, 105, 115, 130] {
@@ -61,7 +63,7 @@ fn a_new_leader_reads_again_after_5_15_and_30_seconds() {
     assert_eq!(due, [at(105), at(115), at(130), at(190)]);
 }
 
-fn observed(version: &str, status: BalancerStatus) -> Observed {
+pub(in crate::pass) fn observed(version: &str, status: BalancerStatus) -> Observed {
     use crate::desired::{AddressForm, AddressMode, LoadBalancer};
     Observed {
         balancer: LoadBalancer {
@@ -198,7 +200,7 @@ fn a_wish_ends_every_pause_but_those_the_cloud_asked_for() {
         memory.read_failed(fault(kind, false), at(1), 1.0);
         memory.write_failed(fault(kind, false), BTreeSet::new(), at(1), 1.0);
         memory.asked(at(1));
-        assert!(memory.must_read && memory.refresh);
+        assert!(memory.wants_look.is_some() && memory.refresh);
         for trouble in [memory.read_trouble, memory.write_trouble] {
             assert_eq!(trouble.unwrap().next == at(1), at_once, "{kind:?}");
         }
@@ -247,7 +249,8 @@ fn every_answer_is_learned() {
 
 #[test]
 fn news_are_neither_fences_nor_the_first_conflicts() {
-    let trouble = |kind, attempts| Trouble { fault: fault(kind, false), attempts, next: at(0), targets: [].into() };
+    let trouble =
+        |kind, attempts| Trouble { fault: fault(kind, false), attempts, at: at(0), next: at(0), targets: [].into() };
     assert!(!trouble(FaultKind::Fenced, 9).is_news());
     assert!(trouble(FaultKind::Server, 1).is_news());
     let patience = Fault { retry_after: Some(RESYNC), ..fault(FaultKind::RateLimited, false) };
@@ -305,4 +308,76 @@ fn a_delete_that_is_refused_is_followed_by_a_read_because_it_may_be_terminating(
     memory.read(Some(observed("v1", BalancerStatus::Ready)), at(0), RESYNC, 0.5);
     memory.learn(Carried::Deleted(Err(fault(FaultKind::Invalid, false))), at(1), RESYNC, 0.5);
     assert!(memory.must_read);
+}
+
+#[test]
+fn losing_the_lease_keeps_the_counters_and_forgets_the_balancer() {
+    let mut memory = Memory::default();
+    memory.read(Some(observed("v1", BalancerStatus::Ready)), at(100), RESYNC, 0.5);
+    for (version, plan) in [("v2", "p50"), ("v3", "p10"), ("v4", "p50")] {
+        let mut changed = observed(version, BalancerStatus::Ready);
+        plan.clone_into(&mut changed.balancer.plan_id);
+        memory.read(Some(changed), at(101), RESYNC, 0.5);
+    }
+    let leaving = Leaving { target: "a".to_owned(), uid: "u".to_owned(), cause: Cause::Silent, since: at(100) };
+    memory.pool.sent(&Choice { leaving: vec![leaving], ..Choice::default() }, at(101));
+    memory.budget.spend(at(101), 12);
+    memory.write_failed(fault(FaultKind::Server, true), BTreeSet::new(), at(102), 0.5);
+    let (budget, contested) = (memory.budget, memory.foreign.contested(at(103)));
+    assert_eq!(contested, ["plan"]);
+
+    let kept = |memory: &Memory| {
+        assert_eq!((memory.budget, memory.foreign.contested(at(103))), (budget, contested.clone()));
+        assert_eq!(memory.pool.silent().collect::<Vec<_>>(), ["u"]);
+        assert_eq!((&memory.balancer, memory.must_read, &memory.write_trouble), (&Balancer::Unread, false, &None));
+    };
+    memory.demoted();
+    kept(&memory);
+    memory.promoted(at(103));
+    kept(&memory);
+    assert_eq!(memory.rereads, [at(108), at(118), at(133)]);
+    // Another object of the same name has another balancer, on the same nodes.
+    memory.another_object();
+    assert_eq!(memory.foreign.contested(at(103)), Vec::<String>::new());
+    assert_eq!(memory.pool.silent().collect::<Vec<_>>(), ["u"]);
+}
+
+#[test]
+fn what_a_write_that_was_given_up_has_done_is_nobody_elses_doing() {
+    let mut memory = Memory::default();
+    memory.read(Some(observed("v1", BalancerStatus::Ready)), at(100), RESYNC, 0.5);
+    for round in 1..=4 {
+        memory.given_up(at(100 + round));
+        memory.write_failed(fault(FaultKind::Conflict, false), BTreeSet::new(), at(100 + round), 0.5);
+        let mut landed = observed(&format!("w{round}"), BalancerStatus::Ready);
+        landed.balancer.plan_id = format!("p{round}");
+        memory.read(Some(landed), at(100 + round), RESYNC, 0.5);
+    }
+    assert_eq!(memory.foreign.contested(at(110)), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_urgent_waits_two_seconds_at_most_where_that_can_help() {
+    let patience = Fault { retry_after: Some(Duration::from_secs(30)), ..fault(FaultKind::Server, false) };
+    for (fault, urgent) in [
+        (fault(FaultKind::Server, false), at(12)),
+        (fault(FaultKind::TimedOut, true), at(12)),
+        (fault(FaultKind::Conflict, false), at(12)),
+        // A token that is refused does not get better by being shown more often.
+        (fault(FaultKind::Unauthorized, false), at(40)),
+        (fault(FaultKind::Invalid, false), at(40)),
+        (patience, at(40)),
+    ] {
+        let trouble = Trouble { fault, attempts: 9, at: at(10), next: at(40), targets: BTreeSet::new() };
+        assert_eq!((trouble.next_try(true), trouble.next_try(false)), (urgent, at(40)), "{:?}", trouble.fault.kind);
+    }
+}
+
+#[test]
+fn a_wish_to_look_is_met_by_any_answer_and_is_no_doubt() {
+    let mut memory = Memory::default();
+    memory.asked(at(1));
+    assert!(memory.wants_look.is_some() && !memory.must_read);
+    memory.read(Some(observed("v1", BalancerStatus::Ready)), at(2), RESYNC, 0.5);
+    assert!(memory.wants_look.is_none() && memory.refresh);
 }
