@@ -196,14 +196,10 @@ impl Evidence {
                 self.turn(State::Shutdown(first));
             }
             (_, Answer::Etcd) => {
-                let first = match self.state {
-                    State::Etcd(first, _) => first,
-                    // Requests before it wait longer: an answer may come from what was found for another.
-                    _ => {
-                        let waiting = self.slowness(Path::Ready, now, slow);
-                        if waiting.count > 0 { waiting.first.min(since) } else { since }
-                    }
-                };
+                // Requests before it may wait longer: an answer may come from what was found for another.
+                let waiting = self.slowness(Path::Ready, now, slow);
+                let earliest = if waiting.count > 0 { waiting.first.min(since) } else { since };
+                let first = if let State::Etcd(first, _) = self.state { first } else { earliest };
                 self.turn(State::Etcd(first, since));
             }
             (path, Answer::Failing(names)) => {
