@@ -127,3 +127,35 @@ fn every_behaviour_and_fault_of_the_cloud_has_a_test_that_exists() -> Result<()>
     }
     Ok(())
 }
+
+#[test]
+fn every_row_and_rule_of_failover_has_tests_that_exist() -> Result<()> {
+    let places = [
+        ("endpoints/rules", "agent/decide/src/endpoints/tests/rules.rs"),
+        ("endpoints", "agent/decide/src/endpoints/tests.rs"),
+        ("health", "agent/decide/src/health/tests.rs"),
+        ("probe/evidence", "agent/decide/src/probe/evidence/tests.rs"),
+    ];
+    let text = std::fs::read_to_string(repository("tests/FAILOVER.md"))?;
+    let readme = std::fs::read_to_string(repository("README.md"))?;
+    let table = readme.split("| evidence, first row that fits |").nth(1).context("no table of evidence")?;
+    let table = table.split("\n\n").next().unwrap_or_default();
+    for row in table.lines().skip(2) {
+        assert!(row.contains("::"), "a row without a test: {row}");
+    }
+    for rule in 1..=10 {
+        let row = text.lines().find(|line| line.starts_with(&format!("| {rule} "))).context("a rule is missing")?;
+        assert!(row.contains("::"), "a rule without a test: {row}");
+    }
+    for named in between(&text, "`", '`').into_iter().chain(between(table, "`", '`')).filter(|it| it.contains("::")) {
+        let Some((file, name)) = named.split_once("::").filter(|(file, _)| file.contains('/') || *file == "health")
+        else {
+            continue;
+        };
+        let place = places.iter().find(|(short, _)| *short == file).map(|(_, path)| (*path).to_owned());
+        let path = repository(&place.unwrap_or_else(|| format!("tests/tests/{file}.rs")));
+        let source = std::fs::read_to_string(&path).with_context(|| format!("{named}: {}", path.display()))?;
+        assert!(source.contains(&format!("fn {name}(")), "{named} does not exist");
+    }
+    Ok(())
+}

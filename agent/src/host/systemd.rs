@@ -45,7 +45,7 @@ impl Notifier {
     }
 
     /// At the socket `name`, a path or `@` and an abstract name; `watchdog` is how long it waits for a sign of life.
-    fn at(name: &OsString, watchdog: Option<Duration>) -> Self {
+    pub(crate) fn at(name: &OsString, watchdog: Option<Duration>) -> Self {
         let opened = address(name).and_then(|address| {
             let datagrams = UnixDatagram::unbound()?;
             datagrams.set_nonblocking(true)?;

@@ -79,6 +79,7 @@ pub async fn run(candidate: Candidate, out: watch::Sender<Leadership>, mut stop:
     tokio::pin!(following);
     let mut election = Election::new(identity.clone(), timings);
     let mut holder = None;
+    let mut hurried = false;
     let mut strained = strains.changes();
     while !*stop.borrow() {
         progress.beat();
@@ -92,7 +93,10 @@ pub async fn run(candidate: Candidate, out: watch::Sender<Leadership>, mut stop:
         match election.turn(clock::now()) {
             Turn::Wait(until) => tokio::select! {
                 () = clock::sleep_until(until.min(clock::now() + LOOK_UP)) => {}
-                () = hurry.notified() => election.hurry(clock::now()),
+                () = hurry.notified() => {
+                    election.hurry(clock::now());
+                    hurried = true;
+                }
                 Ok(()) = strained.changed() => {}
                 () = &mut following => return,
                 Ok(()) = watched.changed() => take_in(&mut election, &watched.borrow_and_update(), &name, &check),
@@ -113,6 +117,9 @@ pub async fn run(candidate: Candidate, out: watch::Sender<Leadership>, mut stop:
                 }
             }
             Turn::Create => attempt(&leases, None, &mut election, &quorum).await,
+            Turn::Renew(base) if std::mem::take(&mut hurried) => {
+                attempt(&leases.hasty(), Some(base), &mut election, &quorum).await;
+            }
             Turn::Take(base) | Turn::Renew(base) => attempt(&leases, Some(base), &mut election, &quorum).await,
         }
     }

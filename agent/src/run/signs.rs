@@ -40,3 +40,50 @@ pub async fn give(systemd: Notifier, health: Health, metrics: Metrics) {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+
+    use super::*;
+
+    /// Everything that systemd has heard since the last time.
+    fn heard(systemd: &UnixDatagram) -> Vec<String> {
+        let mut buffer = [0; 4096];
+        let next = || systemd.recv(&mut buffer).ok().map(|n| String::from_utf8_lossy(&buffer[..n]).into_owned());
+        std::iter::from_fn(next).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sign_of_life_needs_progress_and_a_status_is_said_when_it_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let systemd = UnixDatagram::bind(&path).unwrap();
+        systemd.set_nonblocking(true).unwrap();
+        let start = Instant::now();
+        let health = Health::with_clock(move || start.elapsed());
+        let progress = health.progress("worker", Duration::from_secs(60));
+        let notifier = Notifier::at(&path.into_os_string(), Some(Duration::from_secs(20)));
+        tokio::spawn(give(notifier, health.clone(), Metrics::new("lease", "1", "x")));
+
+        // At once, and after 10, 20 and 30 s.
+        tokio::time::sleep(Duration::from_secs(35)).await;
+        let first = heard(&systemd);
+        assert_eq!(first.iter().filter(|message| *message == "WATCHDOG=1").count(), 4, "{first:?}");
+        assert_eq!(first.iter().filter(|message| message.starts_with("STATUS=")).count(), 1, "{first:?}");
+        assert!(first.contains(&"STATUS=follows; ready".to_owned()), "{first:?}");
+
+        // The worker is stuck: after its deadline there is no sign any more, and the status says why.
+        tokio::time::sleep(Duration::from_secs(27)).await;
+        drop(heard(&systemd));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let stuck = heard(&systemd);
+        assert!(!stuck.contains(&"WATCHDOG=1".to_owned()), "{stuck:?}");
+        assert!(stuck.iter().any(|message| message.contains("worker stuck: no progress for")), "{stuck:?}");
+
+        progress.beat();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(heard(&systemd).contains(&"WATCHDOG=1".to_owned()));
+    }
+}

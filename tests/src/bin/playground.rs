@@ -22,7 +22,7 @@ const TOUR: &str = include_str!("../../playground/tour.txt");
 /// Nodes in a file, and clients that go through the balancer. On a terminal it shows how things are and takes keys; else, or
 /// with --script, it plays a script and prints each line of it. Nothing is left behind, whichever way it ends.
 ///
-/// Exit codes: 0 played to its end, 1 something did not come true or a request failed that no line allows, 2 usage, 130 and
+/// Exit codes: 0 played to its end, 1 something did not come true or a request failed that no line allows, 2 usage or a script that is none, 130 and
 /// 143 ended by a signal.
 #[derive(Parser)]
 #[command(name = "playground", max_term_width = 120)]
@@ -49,8 +49,15 @@ fn main() -> ExitCode {
         return api_server::main(arguments);
     }
     let arguments = Arguments::parse();
+    let script = match script(&arguments) {
+        Ok(script) => script,
+        Err(error) => {
+            say(&format!("{error:#}"));
+            return ExitCode::from(2);
+        }
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let played = runtime.context("starting the runtime").and_then(|runtime| runtime.block_on(run(&arguments)));
+    let played = runtime.context("starting the runtime").and_then(|runtime| runtime.block_on(run(&arguments, script)));
     played.unwrap_or_else(|error| {
         say(&format!("failed: {error:#}"));
         ExitCode::FAILURE
@@ -58,10 +65,9 @@ fn main() -> ExitCode {
 }
 
 /// Plays, until the end or a signal. What was started goes when this returns.
-async fn run(arguments: &Arguments) -> Result<ExitCode> {
+async fn run(arguments: &Arguments, script: Option<Vec<Line>>) -> Result<ExitCode> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let mut hang_up = signal(SignalKind::hangup())?;
-    let script = script(arguments)?;
     let on_terminal = script.is_none();
     let code = tokio::select! {
         played = play(arguments, script) => return played.map(|()| ExitCode::SUCCESS),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
@@ -28,8 +29,13 @@ pub(super) struct Chronicle {
     /// The verdicts on the nodes that are left out, by name.
     left_out: BTreeMap<String, String>,
     frozen: Option<String>,
+    /// Since when the targets are frozen, and what was said of it, until it is told.
+    untold: Option<(Instant, Said)>,
     leads: bool,
 }
+
+/// The targets freeze for a moment whenever somebody leaves: until one that stays has answered. That is nobody's news.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// The lines of level INFO that a player sees, by how they begin; of WARN and ERROR all are seen.
 const TOLD: [&str; 11] = [
@@ -49,10 +55,10 @@ const TOLD: [&str; 11] = [
 const ABOUT: [&str; 5] = ["node", "ip", "code", "error", "problem"];
 
 impl Chronicle {
-    /// Of the agent on this node.
-    pub(super) fn new(by: &str, log: PathBuf) -> Self {
-        let (rest, last) = (String::new(), String::new());
-        Self { by: by.to_owned(), log, read: 0, rest, last, left_out: BTreeMap::new(), frozen: None, leads: false }
+    /// Of the agent of this name; `leads`: it is the only one.
+    pub(super) fn new(by: &str, log: PathBuf, leads: bool) -> Self {
+        let (rest, last, untold) = (String::new(), String::new(), None);
+        Self { by: by.to_owned(), log, read: 0, rest, last, left_out: BTreeMap::new(), frozen: None, untold, leads }
     }
 
     /// The node of the agent.
@@ -76,15 +82,16 @@ impl Chronicle {
     }
 
     /// What has been said since the last time.
-    pub(super) fn news(&mut self) -> Vec<Said> {
+    pub(super) fn news(&mut self, now: Instant) -> Vec<Said> {
         // Not there yet, or not readable for a moment: later.
         let _ = self.take();
         let mut news = Vec::new();
         while let Some((line, rest)) = self.rest.split_once('\n') {
             let line: Option<Map<String, Value>> = serde_json::from_str(line).ok();
             self.rest = rest.to_owned();
-            news.extend(line.and_then(|line| self.line(&line)));
+            news.extend(line.and_then(|line| self.line(&line, now)));
         }
+        news.extend(self.untold.take_if(|(since, _)| now.duration_since(*since) >= MOMENT).map(|(_, said)| said));
         news
     }
 
@@ -97,7 +104,7 @@ impl Chronicle {
         Ok(())
     }
 
-    fn line(&mut self, line: &Map<String, Value>) -> Option<Said> {
+    fn line(&mut self, line: &Map<String, Value>, now: Instant) -> Option<Said> {
         let field = |name: &str| line.get(name).and_then(Value::as_str);
         let message = field("message")?;
         // Libraries tell what the agent tells in its own words.
@@ -109,14 +116,29 @@ impl Chronicle {
         }
         if let (true, Some(cause)) = (message.ends_with("the last good set stays"), field("cause")) {
             self.frozen = Some(cause.to_owned());
-        } else if message.starts_with("targets are free again") {
+            let said = Said { by: self.by.clone(), what: format!("frozen: {message}") };
+            let since = self.untold.take().map_or(now, |(since, _)| since);
+            self.untold = Some((since, said));
+            return None;
+        }
+        if message.starts_with("targets are free again") {
             self.frozen = None;
+            if self.untold.take().is_some() {
+                return None;
+            }
         }
         if let (true, Some(chosen)) = (message == "chosen", field("endpoints")) {
             self.left_out.retain(|node, _| !chosen.contains(&format!("\"{node}\"")));
         }
         let quiet = field("level") == Some("INFO") && !TOLD.iter().any(|told| message.starts_with(told));
         let mut what = message.to_owned();
+        if let (Some(why), Some(node)) = (message.strip_prefix("node is left out: "), field("node")) {
+            // All agents judge, the leader acts; and a node that is only waited for is healthy.
+            if !self.leads || field("verdict") == Some("healthy") {
+                return None;
+            }
+            return self.told(format!("{node} is left out: {why}"));
+        }
         for name in ABOUT {
             match line.get(name) {
                 Some(Value::String(text)) => what = format!("{what} {text}"),
@@ -128,7 +150,12 @@ impl Chronicle {
             self.leads = line.get("leads") == Some(&Value::Bool(true));
             what = String::from(if self.leads { "it leads" } else { "it does not lead" });
         }
-        if quiet || what == self.last {
+        if quiet { None } else { self.told(what) }
+    }
+
+    /// Once in a row.
+    fn told(&mut self, what: String) -> Option<Said> {
+        if what == self.last {
             return None;
         }
         self.last.clone_from(&what);
@@ -150,24 +177,31 @@ mod tests {
         let library = json!({"level": "WARN", "target": "kube_runtime", "message": "eof in poll"});
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("log");
-        let mut chronicle = Chronicle::new("cp-0", log.clone());
-        assert!(chronicle.news().is_empty());
+        let mut chronicle = Chronicle::new("cp-0", log.clone(), true);
+        let start = Instant::now();
+        assert!(chronicle.news(start).is_empty());
         let mut file = File::create(&log).unwrap();
         let mut write = |text: &str| file.write_all(text.as_bytes()).unwrap();
         let out = json!({"level": "INFO", "message": "node is left out: dead", "node": "cp-1", "verdict": "refused"});
         let failed = json!({"level": "WARN", "message": "STACKIT failed", "code": 503});
         write(&format!("no JSON\n{library}\n{out}\n{failed}\n{failed}\n"));
         write(&json!({"level": "INFO", "message": "of no interest"}).to_string());
-        let told =
-            |chronicle: &mut Chronicle| -> Vec<String> { chronicle.news().into_iter().map(|it| it.what).collect() };
-        assert_eq!(told(&mut chronicle), ["node is left out: dead cp-1", "STACKIT failed 503"]);
+        let told_at = |chronicle: &mut Chronicle, now| -> Vec<String> {
+            chronicle.news(now).into_iter().map(|it| it.what).collect()
+        };
+        let told = |chronicle: &mut Chronicle| told_at(chronicle, start);
+        assert_eq!(told(&mut chronicle), ["cp-1 is left out: dead", "STACKIT failed 503"]);
         assert_eq!((chronicle.left_out("cp-1"), chronicle.frozen()), (Some("refused"), None));
         let frozen = json!({"level": "WARN", "cause": "no_healthy_nodes", "message": "nothing is healthy: the last good set stays"});
         let chosen = json!({"level": "INFO", "message": "chosen", "endpoints": "[\"cp-0\", \"cp-1\"]"});
+        let free = json!({"level": "INFO", "message": "targets are free again, they were frozen: x"});
         write(&format!("\n{chosen}\n{frozen}\n"));
-        assert_eq!(told(&mut chronicle).len(), 1);
+        assert!(told(&mut chronicle).is_empty(), "for a moment it is no news");
         assert_eq!((chronicle.left_out("cp-1"), chronicle.frozen()), (None, Some("no_healthy_nodes")));
-        write(&format!("{}\n", json!({"level": "INFO", "message": "targets are free again, they were frozen: x"})));
+        write(&format!("{free}\n{frozen}\n"));
+        assert!(told(&mut chronicle).is_empty());
+        assert_eq!(told_at(&mut chronicle, start + MOMENT), ["frozen: nothing is healthy: the last good set stays"]);
+        write(&format!("{free}\n"));
         assert_eq!((told(&mut chronicle).len(), chronicle.frozen()), (1, None));
     }
 }

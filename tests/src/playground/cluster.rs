@@ -106,7 +106,7 @@ impl Small {
         });
         crate::agent::merge(&mut settings, own);
         // It runs beside the nodes, on none of them.
-        small.agents.push(Agent::start("playground", settings, &small.folder).await?);
+        small.agents.push(Agent::start("agent", settings, &small.folder).await?);
         Ok(small)
     }
 

@@ -105,7 +105,9 @@ impl Play {
         let (address, there) = watch::channel(None);
         let load = Load::start(cluster.door(there))?;
         let agents = cluster.agents().iter().map(Agent::process);
-        let chronicles = agents.map(|process| Chronicle::new(process.name(), process.log().to_owned())).collect();
+        let chronicles = agents
+            .map(|process| Chronicle::new(process.name(), process.log().to_owned(), !cluster.has_election()))
+            .collect();
         Ok(Self {
             load,
             cluster,
@@ -216,7 +218,8 @@ impl Play {
         let traffic = self.traffic();
         let address = traffic.as_ref().and_then(BalancerReport::address);
         self.address.send_if_modified(|before| std::mem::replace(before, address) != address);
-        let news: Vec<_> = self.chronicles.iter_mut().flat_map(Chronicle::news).collect();
+        let now = Instant::now();
+        let news: Vec<_> = self.chronicles.iter_mut().flat_map(|chronicle| chronicle.news(now)).collect();
         for said in news {
             self.tell(&said.by, said.what);
         }

@@ -55,7 +55,7 @@ async fn endpoints_and_authorities_come_from_the_cloud_profile() -> Result<()> {
 }
 
 /// A proxy that swallows everything, and the first line of each request that came to it.
-async fn black_hole() -> Result<(String, Arc<Mutex<Vec<String>>>)> {
+pub(crate) async fn black_hole() -> Result<(String, Arc<Mutex<Vec<String>>>)> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}", listener.local_addr()?);
     let seen = Arc::new(Mutex::new(Vec::new()));

@@ -1,10 +1,11 @@
 //! A machine that is a node of a cluster: what rotates, and what a reboot means.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde_json::json;
 use tests::booted::Machine;
 use tests::control_plane::users::AGENT as ACCOUNT;
 use tests::emulator::KeyOptions;
+use tests::wait::until;
 use tests::world::{SOON, World, repository};
 
 use super::{AGENT, install, settings};
@@ -69,9 +70,9 @@ async fn token_and_key_rotate_without_a_restart() -> Result<()> {
 
     machine.note("-- the key is replaced and the old one revoked, with every token it has bought");
     move_key(&machine, &second)?;
-    tests::wait::until("the new key to be in use", SOON, || async {
+    until("the new key to be in use", SOON, || async {
         let journal = machine.quiet(&format!("journalctl --no-pager --output=cat --unit={AGENT}"))?;
-        anyhow::ensure!(journal.contains("the changed credential works"), "{journal}");
+        ensure!(journal.contains("the changed credential works"), "{journal}");
         Ok(())
     })
     .await?;

@@ -16,7 +16,7 @@ const APART: Duration = Duration::from_secs(5);
 const SETTLED: Duration = Duration::from_secs(20);
 /// After etcd has answered, an API server that is still cut off this much later is so for itself. A shared stall ends for
 /// all within less: requests that wait are answered at once, and an answer from before is given for a second at most.
-const RECOVERY: Duration = Duration::from_millis(1_500);
+const RECOVERY: Duration = Duration::from_millis(1_250);
 /// While etcd is doubted, how soon to look again.
 const DOUBT: Duration = Duration::from_millis(250);
 /// How long one API server must refuse what others accept.

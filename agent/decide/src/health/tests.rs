@@ -48,6 +48,24 @@ fn conditions_count_as_gardener_counts_them() {
 }
 
 #[test]
+fn row_ready_unknown_gives_way_to_an_answer_good_or_bad() {
+    let mut node = node();
+    node.conditions = vec![condition("Ready", "Unknown", "NodeStatusUnknown")];
+    let health = Health::default();
+    let judge = Judge { health: &health, own_node: "", wall: 0 };
+    for (class, word) in [
+        (ProbeClass::Green, "healthy"),
+        (ProbeClass::Refused, "refused"),
+        (ProbeClass::Silent, "silent"),
+        (ProbeClass::Unknown, "not_ready"),
+    ] {
+        let reading = Reading { class, answered: true, ..Reading::default() };
+        let verdict = super::verdict(&node, Some(&reading), judge);
+        assert_eq!((verdict.class.word(), verdict.ready_unknown), (word, true), "{class:?}");
+    }
+}
+
+#[test]
 fn whom_somebody_answers_for_needs_no_condition_and_no_answer_and_obeys_marks() {
     let mut node = node();
     (node.conditions, node.vouched_for) = (Vec::new(), true);

@@ -127,3 +127,20 @@ async fn a_freeze_has_its_reason_in_metric_condition_and_event_and_ends_with_its
     .await?;
     never_left(&world, &NODES)
 }
+
+/// It serves from its cache, its watches stay open, and nothing comes through them any more.
+#[tokio::test]
+async fn rule_7_a_watch_that_looks_alive_behind_an_isolated_api_server_is_left() -> Result<()> {
+    let mut world = World::three().await?;
+    let agent = settled(&world, "cp-0").await?;
+    world.admin_at("cp-2").await?;
+    world.link("cp-0").stall();
+    world.set_ready("cp-1", false).await?;
+    world.awaits_targets(&["cp-2"], PATIENCE).await?;
+    world.awaits_holder("cp-0", PATIENCE).await?;
+    world.set_ready("cp-1", true).await?;
+    world.link("cp-0").heal();
+    world.awaits_targets(&NODES, PATIENCE).await?;
+    free(&agent).await?;
+    never_left(&world, &["cp-2"])
+}

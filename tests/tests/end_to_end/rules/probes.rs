@@ -9,6 +9,7 @@ use tests::agent::merge;
 use tests::control_plane::ControlPlane;
 use tests::world::{NODES, World};
 
+use super::super::reach::black_hole;
 use super::{PATIENCE, drain, free, frozen, never_left, sees_all, settled};
 
 #[tokio::test]
@@ -137,4 +138,23 @@ async fn rule_5_two_killed_one_after_the_other_leave_the_third_which_stays_when_
     world.awaits_targets(&NODES, PATIENCE * 2).await?;
     free(&agent).await?;
     world.check_invariants()
+}
+
+#[tokio::test]
+async fn probes_never_go_through_a_proxy() -> Result<()> {
+    let mut world = World::three().await?;
+    let (proxy, seen) = black_hole().await?;
+    let proxies = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "https_proxy", "all_proxy"];
+    let mut environment: Vec<(&str, &str)> = proxies.map(|name| (name, proxy.as_str())).to_vec();
+    // The emulator's address, which is nobody else's.
+    environment.push(("NO_PROXY", "127.0.0.1"));
+    let agent = world.agent_with("cp-0", json!({}), &environment).await?;
+    world.awaits_targets(&NODES, PATIENCE).await?;
+    sees_all(&agent).await?;
+    world.admin_at("cp-0").await?;
+    world.api_server("cp-1").kill()?;
+    world.awaits_targets(&["cp-0", "cp-2"], PATIENCE).await?;
+    let lines = seen.lock().map(|lines| lines.clone()).unwrap_or_default();
+    ensure!(lines.is_empty(), "the proxy was asked: {lines:?}");
+    Ok(())
 }

@@ -171,7 +171,7 @@ fn row_etcd_cut_leaves_with_witnesses_and_while_etcd_serves() {
     let with =
         |times: &[(u64, u64)]| Scene { outlook: Outlook { quorums: quorums(times), ..cut.outlook }, ..cut.clone() };
     // None; before it; while the first request may have been on its way when etcd hung; so late that they may be healing.
-    for times in [&[][..], &[(3_001, 2_900)], &[(2_900, 2_800)], &[(2_000, 1_500)]] {
+    for times in [&[][..], &[(3_001, 2_900)], &[(2_900, 2_800)], &[(2_000, 1_250)]] {
         let choice = with(times).serves(&ABC);
         assert_eq!(choice.frozen, Some(Frozen::SharedCause), "{times:?}");
         assert!(choice.wake.is_some_and(|wake| wake > NOW && wake <= NOW + Duration::from_millis(500)), "{choice:?}");
