@@ -17,9 +17,6 @@ use super::reach::Reach;
 use super::watch::Read;
 use super::{ApiFailure, within};
 
-/// How long a hasty request waits: long against the few milliseconds that it takes.
-const HASTE: Duration = Duration::from_millis(700);
-
 /// The Lease and the identity that we hold it with.
 #[derive(Clone)]
 pub struct Leases {
@@ -34,14 +31,6 @@ impl Leases {
     /// `reach` must be of connections that nothing else uses.
     pub fn new(reach: Reach, namespace: String, name: String, identity: String, timings: Timings) -> Self {
         Self { reach, namespace, name, identity, timings }
-    }
-
-    /// The same with little time for an answer: for who asks whether etcd serves. A write that an etcd without a leader has
-    /// lost is answered after seven seconds; the same write to another server, or a moment later, at once.
-    #[must_use]
-    pub fn hasty(&self) -> Self {
-        let retry_period = self.timings.retry_period.min(HASTE);
-        Self { timings: Timings { retry_period, ..self.timings }, ..self.clone() }
     }
 
     /// The servers to try, best first; there is always one.

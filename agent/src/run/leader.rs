@@ -25,6 +25,10 @@ use crate::host::clock;
 /// The task looks up this often, so that its silence means something.
 const LOOK_UP: std::time::Duration = std::time::Duration::from_secs(20);
 
+/// While somebody wants to know whether etcd serves, no server is waited for longer: it may be the one that is cut off, and
+/// a write that an etcd without a leader has lost is answered after seven seconds.
+const HASTE: std::time::Duration = std::time::Duration::from_millis(700);
+
 /// Until when this agent may act as the leader; `None`: it is not.
 pub type Leadership = Option<Moment>;
 
@@ -79,7 +83,6 @@ pub async fn run(candidate: Candidate, out: watch::Sender<Leadership>, mut stop:
     tokio::pin!(following);
     let mut election = Election::new(identity.clone(), timings);
     let mut holder = None;
-    let mut hurried = false;
     let mut strained = strains.changes();
     while !*stop.borrow() {
         progress.beat();
@@ -93,10 +96,7 @@ pub async fn run(candidate: Candidate, out: watch::Sender<Leadership>, mut stop:
         match election.turn(clock::now()) {
             Turn::Wait(until) => tokio::select! {
                 () = clock::sleep_until(until.min(clock::now() + LOOK_UP)) => {}
-                () = hurry.notified() => {
-                    election.hurry(clock::now());
-                    hurried = true;
-                }
+                () = hurry.notified() => election.hurry(clock::now()),
                 Ok(()) = strained.changed() => {}
                 () = &mut following => return,
                 Ok(()) = watched.changed() => take_in(&mut election, &watched.borrow_and_update(), &name, &check),
@@ -116,11 +116,8 @@ pub async fn run(candidate: Candidate, out: watch::Sender<Leadership>, mut stop:
                     election.failed(clock::now(), rand::random());
                 }
             }
-            Turn::Create => attempt(&leases, None, &mut election, &quorum).await,
-            Turn::Renew(base) if std::mem::take(&mut hurried) => {
-                attempt(&leases.hasty(), Some(base), &mut election, &quorum).await;
-            }
-            Turn::Take(base) | Turn::Renew(base) => attempt(&leases, Some(base), &mut election, &quorum).await,
+            Turn::Create => attempt(&leases, None, &mut election, &quorum, &hurry).await,
+            Turn::Take(base) | Turn::Renew(base) => attempt(&leases, Some(base), &mut election, &quorum, &hurry).await,
         }
     }
     let held = election.record().filter(|record| record.holder == identity).cloned();
@@ -148,6 +145,7 @@ async fn attempt(
     base: Option<Record>,
     election: &mut Election,
     quorum: &watch::Sender<Option<Quorum>>,
+    hurry: &Notify,
 ) {
     let (mut tried, mut last) = (Vec::new(), None);
     // Asked for anew each time: what is learned by a try changes it.
@@ -159,9 +157,24 @@ async fn attempt(
         }
         let renewed = lease::now();
         election.tried(lease::text(Some(&renewed)), sent);
-        let stored = match &base {
-            None => leases.create(server, &renewed).await,
-            Some(base) => leases.hold(server, base, &renewed).await,
+        let write = async {
+            match &base {
+                None => leases.create(server, &renewed).await,
+                Some(base) => leases.hold(server, base, &renewed).await,
+            }
+        };
+        let others = leases.order().iter().any(|server| !tried.contains(server));
+        let impatient = async {
+            if !others {
+                // The last one gets all the time there is: etcd may be slow rather than cut off.
+                std::future::pending::<()>().await;
+            }
+            hurry.notified().await;
+            clock::sleep_until(sent + HASTE).await;
+        };
+        let stored = tokio::select! {
+            stored = write => stored,
+            () = impatient => Err(ApiFailure::Other(format!("no answer within {HASTE:?}, and somebody is in a hurry"))),
         };
         match stored {
             Ok(record) => {
