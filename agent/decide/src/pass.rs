@@ -16,6 +16,7 @@ mod memory;
 mod object;
 mod refusals;
 mod told;
+mod trouble;
 mod under_way;
 mod wish;
 mod write;
@@ -41,9 +42,10 @@ use wish::Wish;
 use write::{read, read_later, removes, write};
 
 pub use carried::{Carried, Sent};
-pub use memory::{Balancer, Memory, Trouble};
+pub use memory::{Balancer, Memory};
 pub use object::{sorted_endpoints, spec_endpoints};
 pub use refusals::{Asked, Part};
+pub use trouble::Trouble;
 pub use under_way::UnderWay;
 
 /// Everything that one pass looks at.

@@ -62,11 +62,6 @@ pub(super) fn start(wiring: Wiring, watches: &mut JoinSet<()>) -> anyhow::Result
     let (stop_lease, lease_stopped) = watch::channel(false);
     let (quorum_out, quorum) = watch::channel(None);
     let probing = Probing::start(&live, access.as_ref(), &sources, &metrics, quorum, watches)?;
-    if let Some(access) = access.clone() {
-        let (sources, probing, own_node) = (sources.clone(), probing.clone(), super::node_name(&settings));
-        let check = health.dependency("kubernetes");
-        Routing { access, sources, probing, live: live.clone(), own_node, check }.start(watches);
-    }
     let (lease_out, lease) = watch::channel(None);
     let strains = Strains::default();
     let hurry = Arc::clone(&probing.hurry);
@@ -83,6 +78,12 @@ pub(super) fn start(wiring: Wiring, watches: &mut JoinSet<()>) -> anyhow::Result
     }));
     watches.spawn(Arc::clone(&clouds).follow());
     watches.spawn(Arc::clone(&clouds).keep());
+    if let Some(access) = access.clone() {
+        let (sources, probing, own_node) = (sources.clone(), probing.clone(), super::node_name(&settings));
+        let check = health.dependency("kubernetes");
+        let clouds = Arc::clone(&clouds);
+        Routing { access, sources, probing, clouds, live: live.clone(), own_node, check }.start(watches);
+    }
     let announcer = super::announcer(&settings, heard, watches)?;
     let election_on = settings.leader_election.enabled && access.is_some();
     let place = Place { own_node: super::node_name(&settings), election: election_on };

@@ -5,10 +5,12 @@
 //! | own | `/readyz` is asked over the very way that requests take, each [`EVERY`], with [`PATIENCE`] |
 //! | those of other control-plane nodes | what the probes of their nodes say |
 //!
-//! Their addresses come from the Nodes as last seen, and before there are any from the balancer's targets, where an
-//! exposure tells them. The balancer's own address is never one of them, nor is the own node's.
+//! Their addresses come from the Nodes as last seen, and before there are any from the balancer's targets, as an exposure
+//! or STACKIT ([`balancer`]) tells them. The balancer's own address is never one of them, nor is the own node's.
 //!
 //! Deliberately not here: what is made of it (`decide::route`).
+
+mod balancer;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -23,10 +25,12 @@ use decide::settings::Settings;
 use http::{Request, StatusCode};
 use kube::client::Body;
 use kube::{Client, Config};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::warn;
 
+use super::clouds::Clouds;
 use super::probing::{Probing, port, target};
 use super::settings::Live;
 use super::sources::Sources;
@@ -54,6 +58,8 @@ pub struct Routing {
     pub sources: Sources,
     /// What the others answer.
     pub probing: Probing,
+    /// The way to STACKIT.
+    pub clouds: Arc<Clouds>,
     /// The settings.
     pub live: Live,
     /// This agent's node.
@@ -66,12 +72,15 @@ impl Routing {
     /// Starts to tell the router.
     pub fn start(self, tasks: &mut JoinSet<()>) {
         tasks.spawn(look_at_own(self.access.clone()));
-        tasks.spawn(self.tell());
+        let (out, found) = watch::channel(BTreeSet::new());
+        let router = self.access.router().clone();
+        tasks.spawn(balancer::seek(router, self.sources.clone(), self.live.clone(), Arc::clone(&self.clouds), out));
+        tasks.spawn(self.tell(found));
     }
 
     /// Tells who is there and how the others are, without end.
-    async fn tell(self) {
-        let Self { access, mut sources, probing, mut live, own_node, check } = self;
+    async fn tell(self, mut found: watch::Receiver<BTreeSet<IpAddr>>) {
+        let Self { access, mut sources, probing, clouds: _, mut live, own_node, check } = self;
         let mut readings = probing.readings;
         let router = access.router().clone();
         let mut configs = access.configs();
@@ -87,7 +96,7 @@ impl Routing {
             let name = settings.health.probe.server_name.clone();
             router.open(settings.kubernetes.fallback, Door { port, name });
             let own = own_addresses(&sources, &own_node, &configs.borrow_and_update());
-            let balancer = balancer(&sources, &settings);
+            let balancer = addresses_of_balancer(&sources, &settings);
             if let Some(address) = own.intersection(&balancer).find(|address| warned.insert(**address)) {
                 warn!(
                     %address,
@@ -95,7 +104,11 @@ impl Routing {
                      mend it; name the node's own API server, as https://localhost"
                 );
             }
-            router.others(&candidates(&sources), &own.union(&balancer).copied().collect());
+            let mut candidates = candidates(&sources);
+            if candidates.is_empty() {
+                candidates.clone_from(&found.borrow_and_update());
+            }
+            router.others(&candidates, &own.union(&balancer).copied().collect());
             let next = tell_health(&router, &sources, &readings.borrow_and_update(), &settings, port);
             let wake = [next, router.look()].into_iter().flatten().min();
             let pause = wake.map_or(LOOK_UP, |wake| wake.since(clock::now())).clamp(Duration::from_millis(10), LOOK_UP);
@@ -105,6 +118,7 @@ impl Routing {
                 Ok(()) = live.changed() => {}
                 Ok(()) = configs.changed() => {}
                 Ok(()) = directions.changed() => {}
+                Ok(()) = found.changed() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -134,7 +148,7 @@ fn own_addresses(sources: &Sources, own_node: &str, config: &Config) -> BTreeSet
 }
 
 /// Addresses of the balancer, as far as known.
-fn balancer(sources: &Sources, settings: &Settings) -> BTreeSet<IpAddr> {
+fn addresses_of_balancer(sources: &Sources, settings: &Settings) -> BTreeSet<IpAddr> {
     let wished = settings.load_balancer.external_address.parse().ok();
     let Some((_, exposures)) = &sources.exposures else { return wished.into_iter().collect() };
     let exposures = exposures.borrow();

@@ -3,12 +3,13 @@
 //! Three lanes, each with at most one request under way: the balancer, the object, its status. None waits for
 //! another. What an answer brings goes into the memory, and the next pass starts from there.
 
+mod answers;
+mod context;
 mod lanes;
 mod notes;
 mod sight;
 mod witness;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use decide::Moment;
@@ -18,27 +19,19 @@ use decide::health::Roster;
 use decide::leader::{Strain, older};
 use decide::pass::{CloudStep, Memory, ObjectStep, Pass, Situation, pass, sorted_endpoints, spec_endpoints};
 use decide::retry::Pause;
-use decide::settings::Settings;
 use tokio::sync::watch;
 
-use super::board::Board;
-use super::clouds::Clouds;
-use super::leader::Leadership;
-use super::probing::{Probing, Since};
-use super::settings::Live;
-use super::sources::Sources;
-use super::strains::Strains;
-use crate::admin::{Metrics, Progress};
+use super::probing::Since;
+use crate::admin::Progress;
 use crate::cloud::carry_out::Carried;
 use crate::cluster::ApiFailure;
-use crate::cluster::events::Announcer;
 use crate::cluster::exposures::Exposed;
 use crate::cluster::facts;
-use crate::cluster::watch::Watched;
 use crate::host::clock;
 use lanes::Lanes;
 use notes::Notes;
 
+pub use context::{Context, Errand, Place};
 pub use witness::{Turn, Witness};
 
 /// A worker that nothing happens to looks up this often.
@@ -48,71 +41,6 @@ const LOOK_CLOSELY: Duration = Duration::from_secs(1);
 /// How long after its start a worker waits for facts and credentials to be looked at once: what it would say of them
 /// before, it would take back at once.
 const INFORMED: Duration = Duration::from_secs(2);
-
-/// What every worker looks at; cheap to clone.
-#[derive(Clone)]
-pub struct Context {
-    /// The settings as they are read again.
-    pub live: Live,
-    /// The settings at the beginning of a turn.
-    pub settings: Arc<Settings>,
-    /// Nodes, exposures and facts.
-    pub sources: Sources,
-    /// What nodes are judged by beside their objects.
-    pub probing: Probing,
-    /// Where this agent runs.
-    pub place: Place,
-    /// Until when this agent leads.
-    pub leadership: watch::Receiver<Leadership>,
-    /// Where it is told how fit this agent is to lead.
-    pub strains: Strains,
-    /// The way to STACKIT.
-    pub clouds: Arc<Clouds>,
-    /// The numbers.
-    pub metrics: Metrics,
-    /// Where events are handed in.
-    pub announcer: Announcer,
-    /// What the workers are there for.
-    pub errand: Errand,
-    /// Who is told what comes of each turn.
-    pub witness: Witness,
-    /// Where everybody sees what came of the last.
-    pub board: Board,
-}
-
-/// What a worker is there for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Errand {
-    /// Keeps the balancer as it should be.
-    Keep,
-    /// Has it made once. The object is made even while somebody else leads: who works on it is the leader's business.
-    Make,
-    /// Has it removed, where there is no object that could ask for it.
-    Remove,
-    /// Says what would be done, and writes nothing anywhere.
-    Look,
-}
-
-impl Context {
-    /// Whether everything that a balancer is made of was looked at, with or without success.
-    fn is_informed(&self) -> bool {
-        fn looked<V>(watched: &watch::Receiver<Watched<V>>) -> bool {
-            let watched = watched.borrow();
-            watched.listed || watched.problem.is_some()
-        }
-        let cluster = || looked(&self.sources.clusters) && looked(&self.sources.infrastructures);
-        (self.sources.exposures.is_none() || cluster()) && self.clouds.have_looked()
-    }
-}
-
-/// Where this agent runs.
-#[derive(Clone, Debug)]
-pub struct Place {
-    /// Its node.
-    pub own_node: String,
-    /// Others would take over.
-    pub election: bool,
-}
 
 /// The owner of one exposure.
 pub struct Worker {
@@ -366,42 +294,6 @@ impl Worker {
         None
     }
 
-    fn learn(&mut self, event: Event) {
-        let now = clock::now();
-        let resync = self.context.settings.load_balancer.resync;
-        match event {
-            Event::Changed | Event::Stop => {}
-            // What failed for want of a credential may work now.
-            Event::Credentials => self.memory.try_again(now),
-            Event::Cloud(step, carried) => {
-                self.notes.carried(&step, &carried, now);
-                self.memory.learn(carried, now, resync, rand::random());
-            }
-            Event::Object(step, result) => {
-                if let (ObjectStep::StripOperation, Ok(_)) = (&step, &result) {
-                    self.memory.asked(now);
-                }
-                answered(&mut self.object_retry, &result, notes::object_step(&step), now);
-                self.take(result);
-            }
-            Event::Created(result) => {
-                answered(&mut self.object_retry, &result, "creating the SelfHostedShootExposure", now);
-                self.take(result);
-            }
-            Event::Status(result) => {
-                answered(&mut self.status_retry, &result, "writing the status", now);
-                self.memory.reported(result.as_ref().ok().map(|object| &object.view.status));
-                self.take(result);
-            }
-        }
-    }
-
-    fn take(&mut self, result: Result<Exposed, ApiFailure>) {
-        if let Ok(object) = result {
-            self.written = Some(object);
-        }
-    }
-
     /// The object: what the watch shows, or the answer to our last write where that is newer.
     fn object(&mut self) -> Option<Exposed> {
         let (_, watched) = self.context.sources.exposures.as_ref()?;
@@ -448,22 +340,6 @@ impl Worker {
             project,
         );
         Facts { file_ranges: context.sources.ranges.borrow().clone(), ..facts }
-    }
-}
-
-/// Pauses a lane after a failure, and says so now and then.
-fn answered(pause: &mut Pause, result: &Result<Exposed, ApiFailure>, what: &str, now: Moment) {
-    let Err(failure) = result else { return pause.succeeded() };
-    match failure {
-        ApiFailure::Conflict => pause.lost_a_race(now),
-        _ => pause.failed(now),
-    }
-    let conflict = matches!(failure, ApiFailure::Conflict | ApiFailure::NotFound);
-    // Losing a race is normal: the watch brings what the next try is computed from.
-    if conflict && pause.failures < 5 {
-        tracing::debug!(what, %failure, "trying again");
-    } else if pause.failures.is_power_of_two() {
-        tracing::warn!(what, %failure, failures = pause.failures, "failed; trying again");
     }
 }
 

@@ -10,7 +10,7 @@ use tests::control_plane::link::Link;
 use tests::impostor::Impostor;
 use tests::process::say;
 use tests::wait::until;
-use tests::world::{SHOOT, SOON, World};
+use tests::world::{SHOOT, SOON, TECHNICAL_ID, World};
 
 const AWAY: &str = "requests to Kubernetes go through another API server now";
 const BACK: &str = "requests to Kubernetes go to the own API server again";
@@ -283,6 +283,32 @@ async fn the_balancers_own_address_is_never_used_and_warned_about() -> Result<()
     .await?;
     assert!(!agent.log()?.contains(&format!("server={address} ")), "it went to the balancer");
     Ok(())
+}
+
+#[tokio::test]
+async fn an_agent_that_starts_while_its_own_is_away_asks_the_balancer_where_the_others_are() -> Result<()> {
+    let mut world = World::three().await?;
+    let first = world.agent("cp-1", election()).await?;
+    world.awaits_success(SOON).await?;
+    world.admin_at("cp-2").await?;
+    world.api_server("cp-0").kill()?;
+    world.awaits_targets(&["cp-1", "cp-2"], SOON).await?;
+    let mut over = election();
+    over["exposure"] = json!({"name": SHOOT, "port": world.port()});
+    over["stackit"] = json!({"region": "eu01", "technicalID": TECHNICAL_ID});
+    let agent = world.agent("cp-0", over).await?;
+    until("everything to be listed", SOON, || async {
+        let (status, text) = agent.get("/readyz?verbose").await?;
+        ensure!(status == 200 && text.contains("the own API server is away"), "{status} {text}");
+        Ok(())
+    })
+    .await?;
+    // It works like any other: it takes over, and acts.
+    first.process().kill()?;
+    world.awaits_holder("cp-0", SOON).await?;
+    world.set_ready("cp-2", false).await?;
+    world.awaits_targets(&["cp-1"], SOON).await?;
+    world.check_invariants()
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ mod faults;
 mod foreign;
 mod hands;
 mod hands_off;
+mod late;
 mod neighbours;
 mod operator;
 mod reach;
