@@ -150,6 +150,10 @@ async fn breaks(world: &World, right: &Right, verb: &str, servers: &Answering) -
         (_, "selfhostedshootexposures" | "selfhostedshootexposures/status", "get" | "patch" | "create" | "delete") => {
             breaks_exposures(world, right, verb, &lacks).await?;
         }
+        ("", "nodes", "patch") => {
+            let ended = world.verb(json!({}), &["drain", "cp-2"])?.ended(LONG).await?.with(1)?;
+            ensure!(ended.stderr.contains(&lacks), "{}", ended.stderr);
+        }
         (_, "dnsrecords", "patch") => {
             let stale = Patch::Merge(json!({"spec": {"values": ["192.0.2.1"]}}));
             world.dynamic("DNSRecord").patch("root-external", &PatchParams::default(), &stale).await?;

@@ -86,7 +86,7 @@ impl Work {
         let (out, live): (_, Live) = watch::channel(Arc::clone(&settings));
         let name = settings.exposure.name.clone();
         let wiring = Wiring { live, access, health: health.clone(), metrics, errand, witness, named };
-        let Assembly { mut context, election, stop_lease } = assembly::start(wiring, &mut watches)?;
+        let Assembly { mut context, election, stop_lease, .. } = assembly::start(wiring, &mut watches)?;
         if errand == Errand::Remove {
             // The balancer alone: there is no object that could be written to.
             context.sources.exposures = None;

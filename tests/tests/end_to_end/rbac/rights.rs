@@ -28,6 +28,7 @@ const fn right(
 /// All of them.
 pub(super) const RIGHTS: &[Right] = &[
     right("", "nodes", &["list", "watch"], "the targets do not follow the nodes"),
+    right("", "nodes", &["patch"], "no `drain` and `undrain`, and no mark before a shutdown"),
     right("", "clusters", &["list", "watch"], "region, technical ID and endpoints must be set by hand"),
     right("kube-system", "selfhostedshootexposures", &["list", "watch"], "nothing is known of the exposure"),
     right(
