@@ -19,7 +19,7 @@
 //! | [`manifest`] | what to install |
 //!
 //! Everything that decides is in the package `decide`, which has no client, runtime, file or clock. Deliberately not
-//! here yet: drains, bootstrap and teardown.
+//! here yet: bootstrap and teardown.
 
 pub mod admin;
 pub mod cli;

@@ -15,5 +15,6 @@ pub mod openapi;
 pub mod playground;
 pub mod process;
 pub mod scenario;
+pub mod system_bus;
 pub mod wait;
 pub mod world;

@@ -35,6 +35,10 @@ pub mod pass;
 
 pub mod status;
 
+pub mod drain;
+
+pub mod forgotten;
+
 pub mod conditions;
 
 pub mod reason;

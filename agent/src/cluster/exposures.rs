@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use decide::conditions::{self, Condition};
 use decide::dns::Ingress;
-use decide::exposure::{ExposureView, FINALIZER, OPERATION, PAUSED, SpecEndpoint, TIMESTAMP};
+use decide::exposure::{ExposureView, FINALIZER, OPERATION, PAUSED, PAUSED_AT, SpecEndpoint, TIMESTAMP};
 use decide::health::NodeAddress;
 use decide::settings::Exposure;
 use decide::status::{LastError, LastOperation, Previous, Record, Report};
@@ -103,8 +103,12 @@ impl Exposures {
 
     /// Sets or removes the annotation that takes the agent's hands off.
     pub async fn set_paused(&self, name: &str, paused: bool) -> Result<Exposed, ApiFailure> {
-        let value = if paused { json!("true") } else { Value::Null };
-        self.merge(name, &json!({"metadata": {"annotations": {PAUSED: value}}})).await
+        let (value, at) = if paused {
+            (json!("true"), json!(timestamp(Timestamp::now().as_second())))
+        } else {
+            (Value::Null, Value::Null)
+        };
+        self.merge(name, &json!({"metadata": {"annotations": {PAUSED: value, PAUSED_AT: at}}})).await
     }
 
     /// All of them that can be read.
@@ -181,7 +185,8 @@ fn exposed(object: SelfHostedShootExposure) -> Exposed {
     let annotations = metadata.annotations.unwrap_or_default();
     let ingress = status.as_ref().and_then(|status| status.ingress.clone()).unwrap_or_default();
     let ingress = ingress.into_iter().map(|entry| Ingress { ip: entry.ip, hostname: entry.hostname }).collect();
-    let asked_at = annotations.get(TIMESTAMP).and_then(|text| text.parse::<Timestamp>().ok());
+    let time =
+        |key: &str| annotations.get(key).and_then(|text| text.parse::<Timestamp>().ok()).map(Timestamp::as_second);
     let view = ExposureView {
         name: metadata.name.unwrap_or_default(),
         uid: metadata.uid.unwrap_or_default(),
@@ -189,8 +194,9 @@ fn exposed(object: SelfHostedShootExposure) -> Exposed {
         deleting: metadata.deletion_timestamp.is_some(),
         finalizer: finalizers.iter().any(|finalizer| finalizer == FINALIZER),
         operation: annotations.get(OPERATION).cloned(),
-        asked_at: asked_at.map(Timestamp::as_second),
+        asked_at: time(TIMESTAMP),
         paused: annotations.get(PAUSED).is_some_and(|value| value == "true"),
+        paused_at: time(PAUSED_AT),
         kind: spec.r#type,
         class: spec.class,
         port: spec.port,
