@@ -84,6 +84,13 @@ pub fn run(arguments: &[&str]) -> Result<std::process::Output> {
     command.output().with_context(|| format!("running {arguments:?}"))
 }
 
+/// Runs a verb to its end, while the test goes on with everything else.
+pub async fn verb(arguments: &[&str]) -> Result<std::process::Output> {
+    let mut command = tokio::process::Command::new(binary()?);
+    command.args(arguments).env_remove("KUBECONFIG").kill_on_drop(true);
+    command.output().await.with_context(|| format!("running {arguments:?}"))
+}
+
 /// A running agent; killed when dropped.
 #[derive(Debug)]
 pub struct Agent {

@@ -4,6 +4,7 @@
 //! Deliberately not here: mocks of our own code. Everything is driven from outside, over its real protocol.
 
 pub mod agent;
+pub mod alone;
 pub mod booted;
 pub mod control_plane;
 pub mod emulator;
@@ -15,5 +16,6 @@ pub mod openapi;
 pub mod playground;
 pub mod process;
 pub mod scenario;
+pub mod system_bus;
 pub mod wait;
 pub mod world;

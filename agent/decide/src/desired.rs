@@ -168,6 +168,20 @@ pub enum BalancerStatus {
     Unknown(String),
 }
 
+impl BalancerStatus {
+    /// The word on the wire.
+    pub fn word(&self) -> &str {
+        match self {
+            Self::Pending => "STATUS_PENDING",
+            Self::Ready => "STATUS_READY",
+            Self::Error => "STATUS_ERROR",
+            Self::Terminating => "STATUS_TERMINATING",
+            Self::Unknown(word) if word.is_empty() => "STATUS_UNSPECIFIED",
+            Self::Unknown(word) => word,
+        }
+    }
+}
+
 /// An entry of `errors[]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BalancerError {
@@ -258,6 +272,17 @@ impl Observed {
         match self.balancer.address {
             AddressMode::Private => self.private_address,
             AddressMode::Ephemeral | AddressMode::Static(_) => self.external_address,
+        }
+    }
+
+    /// Whether it carries out what this version says: it is ready, or all that it reports is targets that do not
+    /// answer, which says nothing about those that have left.
+    pub fn is_settled(&self) -> bool {
+        let silent = |error: &BalancerError| error.kind == "TYPE_TARGET_NOT_ACTIVE";
+        match self.status {
+            BalancerStatus::Ready => true,
+            BalancerStatus::Error => !self.errors.is_empty() && self.errors.iter().all(silent),
+            BalancerStatus::Pending | BalancerStatus::Terminating | BalancerStatus::Unknown(_) => false,
         }
     }
 }

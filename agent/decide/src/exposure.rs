@@ -25,8 +25,12 @@ pub const FINALIZER: &str = "extensions.gardener.cloud/selfhostedshootexposure";
 pub const OPERATION: &str = "gardener.cloud/operation";
 /// Annotation with the time at which it was asked for, RFC 3339 with nanoseconds.
 pub const TIMESTAMP: &str = "gardener.cloud/timestamp";
+/// Annotation without which Gardener's webhook lets nobody delete the object; `true`.
+pub const CONFIRMATION: &str = "confirmation.gardener.cloud/deletion";
 /// Annotation by which an operator takes the agent's hands off, with the value `true`.
 pub const PAUSED: &str = "exposure.gardener.cloud/paused";
+/// When [`PAUSED`] was set (RFC 3339), where the verb `pause` did it; a pause that is forgotten is noticed by it.
+pub const PAUSED_AT: &str = "exposure.gardener.cloud/paused-at";
 /// Annotation on the Shoot by which its owner forces the deletion, whatever is left behind.
 pub const FORCE_DELETION: &str = "confirmation.gardener.cloud/force-deletion";
 /// A `SelfHostedShootExposure` as far as deciding needs it.
@@ -48,6 +52,8 @@ pub struct ExposureView {
     pub asked_at: Option<i64>,
     /// [`PAUSED`] is `true`.
     pub paused: bool,
+    /// The value of [`PAUSED_AT`] in seconds since 1970, where it parses.
+    pub paused_at: Option<i64>,
     /// `spec.type`.
     pub kind: String,
     /// `spec.class`; absent means `shoot`.

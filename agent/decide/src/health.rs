@@ -29,7 +29,7 @@ use crate::Moment;
 use crate::probe::{ProbeClass, Reading};
 use crate::settings::Health;
 
-pub use mark::{DRAIN, DRAIN_BOOT, DRAIN_UNTIL, Mark};
+pub use mark::{DRAIN, DRAIN_BOOT, DRAIN_UNTIL, DRAINED_AT, Mark};
 pub use node::{Condition, NodeAddress, NodeView, selected};
 pub use roster::Roster;
 
@@ -65,6 +65,8 @@ pub struct Verdict {
     pub ready_unknown: bool,
     /// The agent that judges runs on it.
     pub own: bool,
+    /// When its drain ends by itself, in seconds since 1970.
+    pub ends: Option<i64>,
     /// The probes; as if never asked, where there are none.
     pub probe: Reading,
 }
@@ -136,6 +138,7 @@ pub fn verdict(node: &NodeView, probe: Option<&Reading>, judge: Judge<'_>) -> Ve
         serves: unhealthy.is_none(),
         ready_unknown,
         own: node.name == judge.own_node,
+        ends: node.drain_until.filter(|_| node.is_drained(judge.wall)),
         probe: probe.cloned().unwrap_or_default(),
     }
 }

@@ -35,6 +35,10 @@ pub mod pass;
 
 pub mod status;
 
+pub mod drain;
+
+pub mod forgotten;
+
 pub mod conditions;
 
 pub mod reason;
@@ -46,6 +50,10 @@ pub mod dns;
 pub mod retry;
 
 pub mod leader;
+
+pub mod alone;
+
+pub mod errand;
 
 pub mod route;
 

@@ -150,6 +150,10 @@ pub fn pass(situation: &Situation<'_>) -> Pass {
         wake: None,
     };
     pass.wake = pass.choice.wake;
+    for ends in situation.verdicts.unwrap_or_default().iter().filter_map(|verdict| verdict.ends) {
+        let left = u64::try_from(ends - situation.wall).unwrap_or_default();
+        wake(&mut pass, situation.now + std::time::Duration::from_secs(left));
+    }
     let view = situation.view;
     if situation.leads_until.is_none() {
         return pass;

@@ -27,6 +27,10 @@ pub enum Reason {
     ForeignWriter,
     /// Somebody has paused the agent.
     Paused,
+    /// A pause is older than an hour.
+    PauseForgotten,
+    /// A drain is older than an hour.
+    DrainForgotten,
     /// The credentials are refused or cannot be read.
     CredentialsInvalid,
     /// Somebody has to change what is asked for.
@@ -56,6 +60,8 @@ impl Reason {
             Reason::DriftCorrected => "DriftCorrected",
             Reason::ForeignWriter => "ForeignWriter",
             Reason::Paused => "Paused",
+            Reason::PauseForgotten => "PauseForgotten",
+            Reason::DrainForgotten => "DrainForgotten",
             Reason::CredentialsInvalid => "CredentialsInvalid",
             Reason::ConfigurationInvalid => "ConfigurationInvalid",
             Reason::DnsRecordImmutable => "DnsRecordImmutable",
@@ -80,6 +86,8 @@ impl Reason {
             | Reason::LoadBalancerLeftBehind
             | Reason::DriftCorrected
             | Reason::ForeignWriter
+            | Reason::PauseForgotten
+            | Reason::DrainForgotten
             | Reason::CredentialsInvalid
             | Reason::ConfigurationInvalid
             | Reason::DnsRecordImmutable

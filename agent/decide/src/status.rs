@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::conditions::Condition;
-use crate::desired::{BalancerStatus, Identity, Observed, Target};
+use crate::desired::{Identity, Observed, Target};
 use crate::exposure::{ExposureView, Operation};
 use crate::plan::{NotOurs, Unmet};
 use crate::reason::Reason;
@@ -124,7 +124,7 @@ pub struct Record {
     /// The targets as last seen.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<RecordedTarget>,
-    /// Whether the balancer was `STATUS_READY` with `version`.
+    /// Whether the balancer served as it was told with `version`: see [`Observed::is_settled`].
     #[serde(default)]
     pub settled: bool,
     /// The version as last seen; empty before there was one.
@@ -316,7 +316,7 @@ impl Record {
         Self {
             identity: identity.clone(),
             targets: observed.map(|o| o.balancer.targets().into_iter().map(target).collect()).unwrap_or_default(),
-            settled: observed.is_some_and(|o| o.status == BalancerStatus::Ready),
+            settled: observed.is_some_and(Observed::is_settled),
             version: observed.map(|o| o.version.clone()).unwrap_or_default(),
         }
     }

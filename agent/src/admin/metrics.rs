@@ -20,7 +20,7 @@ use prometheus_client::registry::Registry;
 
 pub use exposition::Format;
 pub use labels::{
-    Code, Controller, DriftField, FrozenReason, Method, NodeVerdict, PassResult, ProbeClass, ReloadResult,
+    Code, Controller, DriftField, Forgettable, FrozenReason, Method, NodeVerdict, PassResult, ProbeClass, ReloadResult,
 };
 
 type Seconds = Gauge<f64, AtomicU64>;
@@ -36,6 +36,7 @@ macro_rules! label_set {
 
 label_set!(ByVerdict { verdict: NodeVerdict });
 label_set!(ByReason { reason: FrozenReason });
+label_set!(ByKind { kind: Forgettable });
 label_set!(ByClass { class: ProbeClass });
 label_set!(ByMethod { method: Method });
 label_set!(ByMethodAndCode { method: Method, code: Code });
@@ -58,6 +59,7 @@ struct Inner {
     desired_targets: Gauge,
     frozen: Family<ByReason, Gauge>,
     paused: Gauge,
+    forgotten: Family<ByKind, Gauge>,
     probe_duration: Histogram,
     probe_results: Family<ByClass, Counter>,
     detection_to_write: Histogram,
@@ -85,6 +87,7 @@ impl Metrics {
             desired_targets: Gauge::default(),
             frozen: Family::default(),
             paused: Gauge::default(),
+            forgotten: Family::default(),
             probe_duration: Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 6.0]),
             probe_results: Family::default(),
             detection_to_write: Histogram::new([0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]),
@@ -146,6 +149,11 @@ impl Metrics {
     /// `shoot_exposure_paused`.
     pub fn set_paused(&self, paused: bool) {
         self.0.paused.set(i64::from(paused));
+    }
+
+    /// `shoot_exposure_forgotten`: how many drains, or pauses, are older than an hour.
+    pub fn set_forgotten(&self, kind: Forgettable, number: usize) {
+        self.0.forgotten.get_or_create(&ByKind { kind }).set(integer(number));
     }
 
     /// `shoot_exposure_probe_duration_seconds` and `shoot_exposure_probe_results_total`: one probe has ended.
@@ -216,6 +224,9 @@ impl Inner {
         for &reason in FrozenReason::ALL {
             drop(self.frozen.get_or_create(&ByReason { reason }));
         }
+        for &kind in Forgettable::ALL {
+            drop(self.forgotten.get_or_create(&ByKind { kind }));
+        }
         for &class in ProbeClass::ALL {
             drop(self.probe_results.get_or_create(&ByClass { class }));
         }
@@ -253,6 +264,7 @@ impl Inner {
         ours.register("desired_targets", "Targets the balancer should have", self.desired_targets.clone());
         ours.register("frozen", "1 while the targets stay as they are for this reason", self.frozen.clone());
         ours.register("paused", "1 while somebody has paused the agent", self.paused.clone());
+        ours.register("forgotten", "Drains or pauses that are older than an hour", self.forgotten.clone());
         ours.register("probe_duration_seconds", "Time until a probe ended", self.probe_duration.clone());
         ours.register("probe_results", "Probes by what they found", self.probe_results.clone());
         ours.register(

@@ -1,4 +1,4 @@
-//! What the agent tells about itself: probes for the kubelet and systemd, metrics, and the log.
+//! What the agent tells about itself: probes for the kubelet and systemd, metrics, a page for people, and the log.
 //!
 //! The admin server has its own thread and runtime, so that it answers while the main one is busy. It reads
 //! handles that the tasks hold: [`Health`] for the probes, [`Metrics`] for the numbers. Nothing here asks a
@@ -7,6 +7,7 @@
 pub mod health;
 pub mod log;
 pub mod metrics;
+pub mod page;
 pub mod routes;
 pub mod server;
 

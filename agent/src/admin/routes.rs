@@ -21,6 +21,8 @@ pub struct Page {
     pub path: &'static str,
     /// `Content-Type`.
     pub content_type: &'static str,
+    /// `Content-Security-Policy`: what a browser may load for it.
+    pub policy: &'static str,
     /// The body; must be quick and never wait, and holds no secrets.
     pub render: Box<dyn Fn() -> String + Send + Sync>,
 }
@@ -56,11 +58,16 @@ pub struct Reply {
     pub status: StatusCode,
     /// `Content-Type`.
     pub content_type: &'static str,
+    /// `Content-Security-Policy`.
+    pub policy: &'static str,
     /// The body.
     pub body: String,
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
+
+/// What a browser may load for an answer that is no page: nothing.
+pub const NOTHING: &str = "default-src 'none'; frame-ancestors 'none'";
 
 /// The methods every path has, for `Allow`.
 pub const METHODS: &str = "GET, HEAD";
@@ -95,7 +102,8 @@ impl Routes {
         match (handler, page) {
             (Some(handler), _) => handler(self, ask),
             (None, Some(page)) => {
-                Reply { status: StatusCode::OK, content_type: page.content_type, body: (page.render)() }
+                let (content_type, policy) = (page.content_type, page.policy);
+                Reply { status: StatusCode::OK, content_type, policy, body: (page.render)() }
             }
             (None, None) => self.not_found(ask.audience),
         }
@@ -113,7 +121,7 @@ impl Routes {
 }
 
 fn plain(status: StatusCode, body: String) -> Reply {
-    Reply { status, content_type: TEXT, body }
+    Reply { status, content_type: TEXT, policy: NOTHING, body }
 }
 
 /// As the API server does: `ok` alone where all is well and nobody asked for more, 500 where not.
@@ -128,7 +136,7 @@ fn health_reply(report: &Report, query: &str) -> Reply {
 
 fn metrics_reply(metrics: &Metrics, format: Format) -> Reply {
     match metrics.encode(format) {
-        Ok(body) => Reply { status: StatusCode::OK, content_type: format.content_type(), body },
+        Ok(body) => Reply { status: StatusCode::OK, content_type: format.content_type(), policy: NOTHING, body },
         Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written as text\n".to_owned()),
     }
 }
@@ -146,7 +154,8 @@ mod tests {
     use super::*;
 
     fn routes() -> Routes {
-        let state = Page { path: "/state", content_type: "application/json", render: Box::new(|| "{}".to_owned()) };
+        let render = Box::new(|| "{}".to_owned());
+        let state = Page { path: "/state", content_type: "application/json", policy: NOTHING, render };
         Routes::new(Health::default(), Metrics::new("lease", "1", "x"), vec![state])
     }
 

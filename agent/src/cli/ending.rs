@@ -19,6 +19,8 @@ pub(super) enum Ending {
     Unusable,
     /// 3: what was waited for has not come.
     TimedOut,
+    /// 4: it differs from what is wished, or is degraded.
+    Differs,
 }
 
 impl From<Ending> for ExitCode {
@@ -28,6 +30,7 @@ impl From<Ending> for ExitCode {
             Ending::Failed => ExitCode::from(1),
             Ending::Unusable => ExitCode::from(2),
             Ending::TimedOut => ExitCode::from(3),
+            Ending::Differs => ExitCode::from(4),
         }
     }
 }

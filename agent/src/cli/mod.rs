@@ -3,10 +3,12 @@
 //! | module | verbs |
 //! |---|---|
 //! | `daemon` | `run` |
-//! | `operator` | `pause`, `resume` |
+//! | `once` | `bootstrap`, `teardown` |
+//! | `operator` | `pause`, `resume`, `drain`, `undrain` |
 //! | `config` | `config check`, `config show`, `config defaults` |
 //! | `manifest` | `manifest` |
-//! | `about` | `version` |
+//! | `look` | `status`, `plan` |
+//! | `shell`, `man`, `about` | `completion`, `man`, `version` |
 //! | `settings`, `ending` | what all of them share: settings in layers, output and exit codes |
 //!
 //! Data goes to stdout, the log and errors to stderr. Deliberately not here: work; each verb calls one function.
@@ -14,8 +16,12 @@
 mod about;
 mod config;
 mod daemon;
+mod look;
+mod man;
 mod manifest;
+mod once;
 mod operator;
+mod shell;
 
 mod ending;
 mod settings;
@@ -23,7 +29,7 @@ mod settings;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use ending::Ending;
 use settings::{ConfigFile, Global};
@@ -42,15 +48,34 @@ struct Arguments {
 enum Verb {
     /// Run the agent until SIGTERM or SIGINT
     Run(ConfigFile),
+    /// Make the load balancer once, with or without Kubernetes, and print where it is
+    Bootstrap(once::Bootstrap),
+    /// Delete the load balancer, with or without Kubernetes
+    Teardown(once::Teardown),
     /// Hands off: nothing is written to the cloud nor to spec.endpoints until `resume`
     Pause(ConfigFile),
     /// Take over again after `pause`
     Resume(ConfigFile),
+    /// Take a node out of the load balancer before maintenance
+    Drain(operator::Drain),
+    /// Put a drained node back
+    Undrain(operator::Undrain),
+    /// Show nodes with their verdicts, targets, load balancer, leader and last error
+    Status(look::Status),
+    /// Show what would be changed now; changes nothing
+    Plan(look::Plan),
     /// Check or print the settings
     #[command(subcommand)]
     Config(config::Verb),
     /// Print what to install
     Manifest(manifest::Arguments),
+    /// Print a script that lets a shell complete verbs and flags
+    Completion {
+        /// Which shell
+        shell: shell::Shell,
+    },
+    /// Print the manual page
+    Man,
     /// Print the version
     Version,
 }
@@ -68,10 +93,18 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let global = &arguments.global;
     match arguments.verb {
         Verb::Run(file) => daemon::run(&file, global),
+        Verb::Bootstrap(arguments) => once::bootstrap(&arguments, global),
+        Verb::Teardown(arguments) => once::teardown(&arguments, global),
         Verb::Pause(file) => operator::pause(&file, global),
         Verb::Resume(file) => operator::resume(&file, global),
+        Verb::Drain(arguments) => operator::drain(arguments, global),
+        Verb::Undrain(arguments) => operator::undrain(&arguments, global),
+        Verb::Status(arguments) => look::status(&arguments, global),
+        Verb::Plan(arguments) => look::plan(&arguments, global),
         Verb::Config(verb) => config::answer(verb, global),
         Verb::Manifest(arguments) => manifest::print(&arguments),
+        Verb::Completion { shell } => shell::completion(shell, Arguments::command()),
+        Verb::Man => man::man(Arguments::command()),
         Verb::Version => about::version(),
     }
 }

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use decide::conditions::{self, Condition};
 use decide::dns::Ingress;
-use decide::exposure::{ExposureView, FINALIZER, OPERATION, PAUSED, SpecEndpoint, TIMESTAMP};
+use decide::exposure::{CONFIRMATION, ExposureView, FINALIZER, OPERATION, PAUSED, PAUSED_AT, SpecEndpoint, TIMESTAMP};
 use decide::health::NodeAddress;
 use decide::settings::Exposure;
 use decide::status::{LastError, LastOperation, Previous, Record, Report};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
-use kube::api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::DeserializeGuard;
 use serde_json::{Value, json};
 
@@ -103,8 +103,23 @@ impl Exposures {
 
     /// Sets or removes the annotation that takes the agent's hands off.
     pub async fn set_paused(&self, name: &str, paused: bool) -> Result<Exposed, ApiFailure> {
-        let value = if paused { json!("true") } else { Value::Null };
-        self.merge(name, &json!({"metadata": {"annotations": {PAUSED: value}}})).await
+        let (value, at) = if paused {
+            (json!("true"), json!(timestamp(Timestamp::now().as_second())))
+        } else {
+            (Value::Null, Value::Null)
+        };
+        self.merge(name, &json!({"metadata": {"annotations": {PAUSED: value, PAUSED_AT: at}}})).await
+    }
+
+    /// Asks for the deletion as Gardener does: confirmed first, then deleted, this object and no other of the name.
+    pub async fn delete(&self, base: &Exposed) -> Result<(), ApiFailure> {
+        let now = Timestamp::now();
+        let annotations = json!({CONFIRMATION: "true", TIMESTAMP: format!("{now:.9}")});
+        let patch = json!({"metadata": {"uid": base.view.uid, "annotations": annotations}});
+        self.merge(&base.view.name, &patch).await?;
+        let preconditions = Preconditions { uid: Some(base.view.uid.clone()), ..Preconditions::default() };
+        let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        within(TIMEOUT, self.api.delete(&base.view.name, &parameters)).await.map(drop)
     }
 
     /// All of them that can be read.
@@ -181,7 +196,8 @@ fn exposed(object: SelfHostedShootExposure) -> Exposed {
     let annotations = metadata.annotations.unwrap_or_default();
     let ingress = status.as_ref().and_then(|status| status.ingress.clone()).unwrap_or_default();
     let ingress = ingress.into_iter().map(|entry| Ingress { ip: entry.ip, hostname: entry.hostname }).collect();
-    let asked_at = annotations.get(TIMESTAMP).and_then(|text| text.parse::<Timestamp>().ok());
+    let time =
+        |key: &str| annotations.get(key).and_then(|text| text.parse::<Timestamp>().ok()).map(Timestamp::as_second);
     let view = ExposureView {
         name: metadata.name.unwrap_or_default(),
         uid: metadata.uid.unwrap_or_default(),
@@ -189,8 +205,9 @@ fn exposed(object: SelfHostedShootExposure) -> Exposed {
         deleting: metadata.deletion_timestamp.is_some(),
         finalizer: finalizers.iter().any(|finalizer| finalizer == FINALIZER),
         operation: annotations.get(OPERATION).cloned(),
-        asked_at: asked_at.map(Timestamp::as_second),
+        asked_at: time(TIMESTAMP),
         paused: annotations.get(PAUSED).is_some_and(|value| value == "true"),
+        paused_at: time(PAUSED_AT),
         kind: spec.r#type,
         class: spec.class,
         port: spec.port,

@@ -40,6 +40,8 @@ pub enum ApiFailure {
     NotFound,
     /// 409: somebody else was faster.
     Conflict,
+    /// 403, in the API server's words: they name verb and resource.
+    Forbidden(String),
     /// Anything else, in words.
     Other(String),
 }
@@ -49,7 +51,7 @@ impl std::fmt::Display for ApiFailure {
         match self {
             ApiFailure::NotFound => f.write_str("not found"),
             ApiFailure::Conflict => f.write_str("somebody else was faster"),
-            ApiFailure::Other(what) => f.write_str(what),
+            ApiFailure::Forbidden(what) | ApiFailure::Other(what) => f.write_str(what),
         }
     }
 }
@@ -63,6 +65,7 @@ pub async fn within<T>(
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(kube::Error::Api(status))) if status.code == 404 => Err(ApiFailure::NotFound),
         Ok(Err(kube::Error::Api(status))) if status.code == 409 => Err(ApiFailure::Conflict),
+        Ok(Err(kube::Error::Api(status))) if status.code == 403 => Err(ApiFailure::Forbidden(status.message.clone())),
         Ok(Err(error)) => Err(ApiFailure::Other(explain(&error))),
         Err(_) => Err(ApiFailure::Other(format!("no answer from the API server within {timeout:?}"))),
     }

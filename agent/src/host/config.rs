@@ -26,7 +26,7 @@ use figment::providers::Serialized;
 pub use environment::PREFIX;
 use known::Known;
 use layer::{Layer, Reader};
-pub use print::{defaults, show};
+pub use print::{defaults, redacted, show};
 pub use report::{ConfigurationErrors, Located, Origin};
 
 /// Where the settings are unless `--config` says otherwise.

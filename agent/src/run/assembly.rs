@@ -5,10 +5,12 @@
 use std::sync::Arc;
 
 use decide::health::NodeView;
+use decide::leader::Record;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::Ties;
+use super::board::Board;
 use super::clouds::{Clouds, Origins};
 use super::probing::Probing;
 use super::routing::Routing;
@@ -43,6 +45,8 @@ pub(super) struct Assembly {
     pub(super) context: Context,
     /// Ends when it is told to, or by a defect.
     pub(super) election: JoinHandle<()>,
+    /// The Lease as last seen; `None`: not seen, or none.
+    pub(super) lease: watch::Receiver<Option<Record>>,
     /// Told `true`, the election ends and the Lease is released.
     pub(super) stop_lease: watch::Sender<bool>,
 }
@@ -58,9 +62,13 @@ pub(super) fn start(wiring: Wiring, watches: &mut JoinSet<()>) -> anyhow::Result
     let (stop_lease, lease_stopped) = watch::channel(false);
     let (quorum_out, quorum) = watch::channel(None);
     let probing = Probing::start(&live, access.as_ref(), &sources, &metrics, quorum, watches)?;
+    let (lease_out, lease) = watch::channel(None);
     let strains = Strains::default();
-    let ties = Ties { quorum: quorum_out, hurry: Arc::clone(&probing.hurry), strains: strains.clone() };
-    let (leadership, election) = super::elect(&settings, access.as_ref(), &health, &metrics, ties, lease_stopped)?;
+    let hurry = Arc::clone(&probing.hurry);
+    let ties = Ties { quorum: quorum_out, hurry, strains: strains.clone(), seen: lease_out };
+    // Who only looks is no candidate, and tells nobody.
+    let heard = access.as_ref().filter(|_| errand != Errand::Look);
+    let (leadership, election) = super::elect(&settings, heard, &health, &metrics, ties, lease_stopped)?;
     let clouds = Arc::new(Clouds::new(Origins {
         live: live.clone(),
         clusters: access.is_some().then(|| sources.clusters.clone()),
@@ -76,7 +84,7 @@ pub(super) fn start(wiring: Wiring, watches: &mut JoinSet<()>) -> anyhow::Result
         let clouds = Arc::clone(&clouds);
         Routing { access, sources, probing, clouds, live: live.clone(), own_node, check }.start(watches);
     }
-    let announcer = super::announcer(&settings, access.as_ref(), watches)?;
+    let announcer = super::announcer(&settings, heard, watches)?;
     let election_on = settings.leader_election.enabled && access.is_some();
     let place = Place { own_node: super::node_name(&settings), election: election_on };
     let context = Context {
@@ -92,6 +100,7 @@ pub(super) fn start(wiring: Wiring, watches: &mut JoinSet<()>) -> anyhow::Result
         announcer,
         errand,
         witness,
+        board: Board::default(),
     };
-    Ok(Assembly { context, election, stop_lease })
+    Ok(Assembly { context, election, lease, stop_lease })
 }

@@ -62,6 +62,20 @@ pub struct Clouds {
     state: Mutex<State>,
     news: watch::Sender<()>,
     heard: Heard,
+    shown: watch::Sender<Shown>,
+}
+
+/// What everybody may know of the credentials.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// How tokens are earned; `None`: no credentials yet.
+    pub flow: Option<&'static str>,
+    /// When the token in hand expires.
+    pub expires: Option<SystemTime>,
+    /// The credentials' project.
+    pub project_id: Option<String>,
+    /// What is wrong with them.
+    pub problem: Option<String>,
 }
 
 struct State {
@@ -102,7 +116,7 @@ impl Clouds {
         };
         let (news, _) = watch::channel(());
         let heard = Heard::new(origins.metrics.clone());
-        let clouds = Self { origins, state: Mutex::new(state), news, heard };
+        let clouds = Self { origins, state: Mutex::new(state), news, heard, shown: watch::Sender::default() };
         clouds.refresh();
         clouds
     }
@@ -158,6 +172,11 @@ impl Clouds {
     /// Something new whenever other credentials or endpoints are in use.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.news.subscribe()
+    }
+
+    /// What everybody may know of the credentials, as somebody last looked.
+    pub fn shown(&self) -> watch::Receiver<Shown> {
+        self.shown.subscribe()
     }
 
     /// When STACKIT last answered, whatever it said.
@@ -305,10 +324,17 @@ impl Clouds {
     /// Keeps `/readyz?verbose` informed.
     fn tell(&self, tokens: Option<&Tokens>) {
         let problem = self.state().problem.clone();
-        match problem.or_else(|| tokens.and_then(Tokens::fault).map(|fault| fault.message)) {
-            Some(problem) => self.origins.check.fail(&problem),
+        let problem = problem.or_else(|| tokens.and_then(Tokens::fault).map(|fault| fault.message));
+        match &problem {
+            Some(problem) => self.origins.check.fail(problem),
             None => self.origins.check.ok(),
         }
+        self.shown.send_replace(Shown {
+            flow: tokens.map(Tokens::flow),
+            expires: tokens.and_then(Tokens::expiry),
+            project_id: self.project_id().ok(),
+            problem,
+        });
     }
 
     fn observer(&self) -> Arc<dyn Observer> {

@@ -54,14 +54,28 @@ pub struct Candidate {
     pub quorum: watch::Sender<Option<Quorum>>,
     /// Somebody wants to know now whether etcd serves.
     pub hurry: Arc<Notify>,
+    /// Told of the Lease whenever it is seen.
+    pub seen: watch::Sender<Option<Record>>,
     /// How fit this agent is to lead.
     pub strains: Strains,
 }
 
 /// Runs until `stop` turns true, then releases the Lease.
 pub async fn run(candidate: Candidate, out: watch::Sender<Leadership>, mut stop: watch::Receiver<bool>) {
-    let Candidate { reach, namespace, name, identity, timings, check, progress, metrics, quorum, hurry, strains } =
-        candidate;
+    let Candidate {
+        reach,
+        namespace,
+        name,
+        identity,
+        timings,
+        check,
+        progress,
+        metrics,
+        quorum,
+        hurry,
+        strains,
+        seen: told,
+    } = candidate;
     let api: Api<Lease> = Api::namespaced(reach.client(), &namespace);
     let leases = Leases::new(reach, namespace, name.clone(), identity.clone(), timings);
     let (seen, mut watched) = watch::channel(Watched::default());
@@ -74,6 +88,11 @@ pub async fn run(candidate: Candidate, out: watch::Sender<Leadership>, mut stop:
         progress.beat();
         election.strained(strains.together());
         tell(&election, &out, &metrics, &mut holder);
+        told.send_if_modified(|before| {
+            let changed = before.as_ref() != election.record();
+            *before = election.record().cloned();
+            changed
+        });
         match election.turn(clock::now()) {
             Turn::Wait(until) => tokio::select! {
                 () = clock::sleep_until(until.min(clock::now() + LOOK_UP)) => {}
@@ -167,8 +186,10 @@ async fn attempt(
                 debug!(%server, "the Lease has changed meanwhile");
                 election.failed(sent, rand::random());
                 // Perhaps by ourselves: the answer to an earlier try was lost.
-                if let Ok(current) = leases.read(server).await {
-                    return election.observe(current, clock::now());
+                match leases.read(server).await {
+                    Ok(current) => return election.observe(current, clock::now()),
+                    // The watch brings it, a little later.
+                    Err(failure) => warn!(%server, %failure, "cannot read the Lease"),
                 }
             }
             Err(failure) => {

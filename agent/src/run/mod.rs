@@ -12,26 +12,41 @@
 //! | [`leader`] | the Lease | every worker: until when it may write |
 //! | [`worker`], one an exposure | the balancer, object and status of it | STACKIT, Kubernetes |
 //! | [`dns`], where it is asked for | the external DNS records | Kubernetes |
+//! | [`forgotten`] | drains and pauses older than an hour | people |
+//! | [`leaving`] | the mark of a shutdown on the own node | the agents |
 //! | [`signs`] | what systemd is told | systemd, where it listens |
 //! | events | the queue of events | Kubernetes |
 //! | admin server, on a thread of its own | the sockets | probes, Prometheus, people |
 //!
+//! [`once`]: the verbs that do one thing and end, with the same tasks.
+//!
 //! Any task that ends by itself ends the process: systemd or the kubelet starts it again, which is better than an
-//! agent that limps. On the way down readiness goes first, then the work, the Lease last.
+//! agent that limps. On the way down readiness goes first, then, where the machine stops as well, this node's target, then
+//! the work, the Lease last.
 
+mod ask;
 mod assembly;
+pub mod board;
 pub mod clouds;
 pub mod dns;
+pub mod drain;
+pub mod forgotten;
 pub mod hands_off;
 pub mod kubelets;
 pub mod leader;
+pub mod leaving;
+pub mod marks;
 mod named_nodes;
+pub mod once;
+pub mod plan;
 pub mod probing;
 pub mod proof;
 pub mod routing;
 pub mod settings;
 pub mod signs;
 pub mod sources;
+pub mod state;
+pub mod status;
 pub mod strains;
 pub mod supervisor;
 pub mod worker;
@@ -43,7 +58,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use decide::Moment;
 use decide::endpoints::Quorum;
-use decide::leader::Timings;
+use decide::leader::{Record, Timings};
 use decide::settings::{CredentialsSource, NodeSource, Settings};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
@@ -87,7 +102,8 @@ pub async fn run(settings: Settings, source: Source, log: LogHandle) -> anyhow::
     let hangup = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
     let metrics = Metrics::new(&settings.leader_election.lease_name, VERSION, REVISION);
     let health = Health::default();
-    let _admin = admin(&settings, &health, &metrics)?;
+    let state = state::Pages::default();
+    let _admin = admin(&settings, &health, &metrics, &state)?;
     let (out, live) = watch::channel(Arc::clone(&settings));
     let check = health.gate("settings", "not read yet");
     let systemd = Notifier::from_environment();
@@ -108,7 +124,11 @@ pub async fn run(settings: Settings, source: Source, log: LogHandle) -> anyhow::
         witness: Witness::default(),
         named: Vec::new(),
     };
-    let Assembly { context, mut election, stop_lease } = assembly::start(wiring, &mut watches)?;
+    let Assembly { context, mut election, lease, stop_lease } = assembly::start(wiring, &mut watches)?;
+    state.show(context.clone(), lease, health.clone());
+    let leaving = leaving::Leaving::new(&context, access.as_ref())?;
+    let tidying = watches.spawn(leaving.clone().tidy());
+    watches.spawn(forgotten::run(context.clone()));
     let (stop, stopped) = watch::channel(false);
     dns::start(&context, access.as_ref(), &mut watches)?;
     let mut work = tokio::spawn(supervisor::run(context, health.clone(), stopped));
@@ -125,8 +145,12 @@ pub async fn run(settings: Settings, source: Source, log: LogHandle) -> anyhow::
     info!("stopping: the work first, the Lease last");
     systemd.stopping();
     health.begin_shutdown();
-    let _ = stop.send(true);
+    tidying.abort();
     let down = async {
+        if ended.is_ok() {
+            leaving.leave().await;
+        }
+        let _ = stop.send(true);
         if !work.is_finished() && tokio::time::timeout(DRAIN, &mut work).await.is_err() {
             warn!("the work has not ended within {DRAIN:?}; going on without it");
         }
@@ -136,13 +160,14 @@ pub async fn run(settings: Settings, source: Source, log: LogHandle) -> anyhow::
         }
     };
     tokio::select! {
-        () = down => ended,
+        () = down => {}
         () = signals.next() => bail!("ended at once by a second signal"),
     }
+    ended
 }
 
 /// The admin server, bound before anything else starts, so that a port in use is said at once.
-fn admin(settings: &Settings, health: &Health, metrics: &Metrics) -> anyhow::Result<AdminServer> {
+fn admin(settings: &Settings, health: &Health, metrics: &Metrics, state: &state::Pages) -> anyhow::Result<AdminServer> {
     let address = |path: &str, text: &str| -> anyhow::Result<SocketAddr> {
         text.parse().with_context(|| format!("{path}: `{text}` is no address with a port"))
     };
@@ -150,7 +175,8 @@ fn admin(settings: &Settings, health: &Health, metrics: &Metrics) -> anyhow::Res
     let main = address("server.bindAddress", &server.bind_address)?;
     let second = Some(server.metrics_bind_address.as_str()).filter(|text| !text.is_empty());
     let second = second.map(|text| address("server.metricsBindAddress", text)).transpose()?;
-    let started = AdminServer::start(main, second, Routes::new(health.clone(), metrics.clone(), Vec::new()))?;
+    let started =
+        AdminServer::start(main, second, Routes::new(health.clone(), metrics.clone(), state.pages(settings)))?;
     for address in started.addresses() {
         info!(%address, "admin server listens");
     }
@@ -223,6 +249,7 @@ struct Ties {
     quorum: watch::Sender<Option<Quorum>>,
     hurry: Arc<Notify>,
     strains: Strains,
+    seen: watch::Sender<Option<Record>>,
 }
 
 /// The election, or leadership without end where it is off.
@@ -258,6 +285,7 @@ fn elect(
         quorum: ties.quorum,
         hurry: ties.hurry,
         strains: ties.strains,
+        seen: ties.seen,
     };
     Ok((leadership, tokio::spawn(leader::run(candidate, tell, stopped))))
 }

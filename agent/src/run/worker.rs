@@ -32,7 +32,7 @@ use lanes::Lanes;
 use notes::Notes;
 
 pub use context::{Context, Errand, Place};
-pub use witness::{Turn, Witness};
+pub use witness::{Told, Turn, Witness};
 
 /// A worker that nothing happens to looks up this often.
 const LOOK_UP: Duration = Duration::from_secs(30);
@@ -152,12 +152,14 @@ impl Worker {
         let object = self.object();
         if object.is_none() && self.context.sources.exposures.is_some() {
             self.notes.absent();
+            self.context.board.clear(&self.name);
+            self.context.witness.tell(|| None);
             self.tell_strain(None, None, now);
             return self.create(lanes, now);
         }
-        if object.as_ref().is_some_and(|object| !is_ours(&object.view, &self.context.settings)) {
-            // Somebody else's of the name that ours was to have.
-            self.notes.absent();
+        if let Some(object) = object.as_ref().filter(|object| !is_ours(&object.view, &self.context.settings)) {
+            self.notes.strange(&object.view);
+            self.context.board.clear(&self.name);
             return None;
         }
         if now < self.informed {
@@ -201,13 +203,15 @@ impl Worker {
         self.tell_silent();
         let strained = self.tell_strain(verdicts.as_deref(), Some(&pass), now);
         let wake = self.start(&pass, object, lanes, now);
-        self.context.witness.tell(|| Turn {
+        let turn = Turn {
             settled: pass.is_settled() && lanes.object_idle() && lanes.status_idle(),
             leads: leads_until.is_some(),
             observed: self.memory.observed().cloned(),
             view,
             pass,
-        });
+        };
+        self.context.witness.tell(|| Some(turn.clone()));
+        self.context.board.post(&self.name, turn, clock::wall());
         let closely = strained.then(|| now + LOOK_CLOSELY);
         wake.into_iter().chain(closely).min()
     }
@@ -223,6 +227,10 @@ impl Worker {
 
     fn start(&mut self, pass: &Pass, object: Option<Exposed>, lanes: &mut Lanes, now: Moment) -> Option<Moment> {
         let mut wake = pass.wake;
+        let looks = self.context.errand == Errand::Look;
+        if looks && !matches!(pass.cloud, Some(CloudStep::Read(_))) {
+            return wake;
+        }
         let mut at = |moment: Moment| wake = Some(wake.map_or(moment, |earlier: Moment| earlier.min(moment)));
         if let (Some(step), Some(identity)) = (&pass.cloud, &pass.identity)
             && let Some(free) = lanes.free_for(step)
@@ -238,6 +246,7 @@ impl Worker {
                 at(free);
             }
         }
+        let object = object.filter(|_| !looks);
         let (Some((exposures, _)), Some(object)) = (&self.context.sources.exposures, object) else { return wake };
         if let (Some(step), true) = (&pass.object, lanes.object_idle()) {
             if now >= self.object_retry.not_before {
@@ -260,7 +269,7 @@ impl Worker {
     fn create(&mut self, lanes: &mut Lanes, now: Moment) -> Option<Moment> {
         let settings = &self.context.settings;
         let (exposures, watched) = self.context.sources.exposures.clone()?;
-        let may = self.led || self.context.errand == Errand::Make;
+        let may = self.context.errand != Errand::Look && (self.led || self.context.errand == Errand::Make);
         let wanted = settings.exposure.create_if_missing && settings.exposure.name == self.name && may;
         if !wanted || !watched.borrow().listed || !lanes.object_idle() {
             return None;

@@ -26,8 +26,8 @@ pub(super) struct Chronicle {
     rest: String,
     /// The last line that was told, which is not told twice in a row.
     last: String,
-    /// The verdicts on the nodes that are left out, by name.
-    left_out: BTreeMap<String, String>,
+    /// The verdicts on the nodes that are left out, by name; and who is chosen.
+    said_of: BTreeMap<String, String>,
     frozen: Option<String>,
     /// Since when the targets are frozen, and what was said of it, until it is told.
     untold: Option<(Instant, Said)>,
@@ -58,7 +58,7 @@ impl Chronicle {
     /// Of the agent of this name; `leads`: it is the only one.
     pub(super) fn new(by: &str, log: PathBuf, leads: bool) -> Self {
         let (rest, last, untold) = (String::new(), String::new(), None);
-        Self { by: by.to_owned(), log, read: 0, rest, last, left_out: BTreeMap::new(), frozen: None, untold, leads }
+        Self { by: by.to_owned(), log, read: 0, rest, last, said_of: BTreeMap::new(), frozen: None, untold, leads }
     }
 
     /// The node of the agent.
@@ -66,9 +66,9 @@ impl Chronicle {
         &self.by
     }
 
-    /// The verdict on a node that is left out.
-    pub(super) fn left_out(&self, node: &str) -> Option<&str> {
-        self.left_out.get(node).map(String::as_str)
+    /// What was said last of a node: the verdict on one that is left out, or that it is chosen.
+    pub(super) fn said_of(&self, node: &str) -> Option<&str> {
+        self.said_of.get(node).map(String::as_str)
     }
 
     /// Why the targets are frozen.
@@ -112,7 +112,7 @@ impl Chronicle {
             return None;
         }
         if let (Some(node), Some(verdict)) = (field("node"), field("verdict")) {
-            self.left_out.insert(node.to_owned(), verdict.to_owned());
+            self.said_of.insert(node.to_owned(), verdict.to_owned());
         }
         if let (true, Some(cause)) = (message.ends_with("the last good set stays"), field("cause")) {
             self.frozen = Some(cause.to_owned());
@@ -128,7 +128,9 @@ impl Chronicle {
             }
         }
         if let (true, Some(chosen)) = (message == "chosen", field("endpoints")) {
-            self.left_out.retain(|node, _| !chosen.contains(&format!("\"{node}\"")));
+            // `["cp-0", "cp-1"]`
+            let names = chosen.split('"').skip(1).step_by(2);
+            self.said_of.extend(names.map(|node| (node.to_owned(), "chosen".to_owned())));
         }
         let quiet = field("level") == Some("INFO") && !TOLD.iter().any(|told| message.starts_with(told));
         let mut what = message.to_owned();
@@ -191,13 +193,13 @@ mod tests {
         };
         let told = |chronicle: &mut Chronicle| told_at(chronicle, start);
         assert_eq!(told(&mut chronicle), ["cp-1 is left out: dead", "STACKIT failed 503"]);
-        assert_eq!((chronicle.left_out("cp-1"), chronicle.frozen()), (Some("refused"), None));
+        assert_eq!((chronicle.said_of("cp-1"), chronicle.frozen()), (Some("refused"), None));
         let frozen = json!({"level": "WARN", "cause": "no_healthy_nodes", "message": "nothing is healthy: the last good set stays"});
         let chosen = json!({"level": "INFO", "message": "chosen", "endpoints": "[\"cp-0\", \"cp-1\"]"});
         let free = json!({"level": "INFO", "message": "targets are free again, they were frozen: x"});
         write(&format!("\n{chosen}\n{frozen}\n"));
         assert!(told(&mut chronicle).is_empty(), "for a moment it is no news");
-        assert_eq!((chronicle.left_out("cp-1"), chronicle.frozen()), (None, Some("no_healthy_nodes")));
+        assert_eq!((chronicle.said_of("cp-1"), chronicle.frozen()), (Some("chosen"), Some("no_healthy_nodes")));
         write(&format!("{free}\n{frozen}\n"));
         assert!(told(&mut chronicle).is_empty());
         assert_eq!(told_at(&mut chronicle, start + MOMENT), ["frozen: nothing is healthy: the last good set stays"]);

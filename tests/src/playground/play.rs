@@ -43,7 +43,16 @@ pub struct Play {
     cloud_down: bool,
     keys: u32,
     failed: u64,
+    burst: Option<Burst>,
     events: Vec<Event>,
+}
+
+/// Requests that have failed one after the other.
+struct Burst {
+    /// The place of their event.
+    event: usize,
+    count: u64,
+    why: String,
 }
 
 /// How things are.
@@ -119,6 +128,7 @@ impl Play {
             cloud_down: false,
             keys: 1,
             failed: 0,
+            burst: None,
             events: Vec::new(),
         })
     }
@@ -225,11 +235,26 @@ impl Play {
         }
         let figures = self.load.figures();
         if figures.failed > self.failed {
-            let why = figures.last_failure.unwrap_or_default();
-            self.tell("clients", format!("{} failed: {why}", figures.failed - self.failed));
+            self.failures(figures.failed - self.failed, &figures.last_failure.unwrap_or_default());
             self.failed = figures.failed;
         }
         Ok(())
+    }
+
+    /// Those that fail one after the other for the same reason are one event.
+    fn failures(&mut self, count: u64, why: &str) {
+        let burst = self.burst.take_if(|burst| burst.why == why && self.events.len() == burst.event + 1);
+        let burst = Burst {
+            event: burst.as_ref().map_or(self.events.len(), |burst| burst.event),
+            count: count + burst.map_or(0, |burst| burst.count),
+            why: why.to_owned(),
+        };
+        let what = format!("{} failed: {why}", burst.count);
+        match self.events.get_mut(burst.event) {
+            Some(event) => event.what = what,
+            None => self.tell("clients", what),
+        }
+        self.burst = Some(burst);
     }
 
     fn traffic(&self) -> Option<BalancerReport> {
@@ -269,8 +294,9 @@ impl Play {
         let said = |name: &&str| {
             let nodes = state["nodes"].as_array().into_iter().flatten();
             let node = nodes.into_iter().find(|node| node["name"] == **name);
-            let left_out = || self.chronicles[leader].left_out(name);
-            node.and_then(|node| node["verdict"].as_str()).or_else(left_out).unwrap_or_default().to_owned()
+            // Its log says less: not how those are that it has chosen.
+            let told = || self.chronicles[leader].said_of(name);
+            node.and_then(|node| node["verdict"].as_str()).or_else(told).unwrap_or_default().to_owned()
         };
         NODES.iter().map(said).collect()
     }

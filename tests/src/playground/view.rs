@@ -73,7 +73,7 @@ fn row(node: &NodePicture, index: usize, chosen: bool) -> String {
         Server::NotReady => YELLOW,
         Server::Killed | Server::Hangs => RED,
     };
-    let verdict = if node.verdict == "healthy" { GREEN } else { YELLOW };
+    let verdict = if ["healthy", "chosen"].contains(&node.verdict.as_str()) { GREEN } else { YELLOW };
     let (target, checked) = match (node.target, node.healthy) {
         (true, true) => ("yes", "healthy"),
         (true, false) => ("yes", "unhealthy"),

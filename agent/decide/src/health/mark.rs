@@ -12,6 +12,8 @@ pub const DRAIN: &str = "exposure.gardener.cloud/drain";
 pub const DRAIN_BOOT: &str = "exposure.gardener.cloud/drain-boot";
 /// Until when [`DRAIN`] holds (RFC 3339); without it, until somebody takes it away.
 pub const DRAIN_UNTIL: &str = "exposure.gardener.cloud/drain-until";
+/// When [`DRAIN`] was set (RFC 3339), where the verb `drain` did it; a drain that is forgotten is noticed by it.
+pub const DRAINED_AT: &str = "exposure.gardener.cloud/drained-at";
 /// Label that keeps a node out of load balancers, whatever its value.
 pub(super) const EXCLUDE: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 /// Label of a node that is being updated in place now (not of every candidate).
@@ -50,10 +52,7 @@ pub(super) fn mark(node: &NodeView, wall: i64) -> Option<Mark> {
     let tainted = |key: &str| node.taints.iter().any(|taint| taint == key);
     let in_place = condition("InPlaceUpdate").is_some_and(|c| UPDATING.contains(&c.reason.as_str()))
         || node.labels.contains_key(SELECTED_FOR_UPDATE);
-    let boot_mark = node.annotations.get(DRAIN_BOOT);
-    let until = node.drain_until.is_none_or(|until| wall < until);
-    let drained = node.annotations.get(DRAIN).is_some_and(|value| value == "true") && until
-        || boot_mark.is_some_and(|boot| !boot.is_empty() && *boot == node.boot_id);
+    let drained = node.is_drained(wall) || node.is_stopping();
     [
         (node.deleting, Mark::Deletion),
         (condition("Terminating").is_some_and(|c| c.status == "True"), Mark::Terminating),
@@ -65,6 +64,19 @@ pub(super) fn mark(node: &NodeView, wall: i64) -> Option<Mark> {
     ]
     .into_iter()
     .find_map(|(holds, mark)| holds.then_some(mark))
+}
+
+impl NodeView {
+    /// Whether an operator's drain holds at `wall`, in seconds since 1970.
+    pub fn is_drained(&self, wall: i64) -> bool {
+        let asked = self.annotations.get(DRAIN).is_some_and(|value| value == "true");
+        asked && self.drain_until.is_none_or(|until| wall < until)
+    }
+
+    /// Whether its own agent has marked it for a shutdown of the boot that it is in.
+    pub fn is_stopping(&self) -> bool {
+        self.annotations.get(DRAIN_BOOT).is_some_and(|boot| !boot.is_empty() && *boot == self.boot_id)
+    }
 }
 
 impl fmt::Display for Mark {

@@ -28,6 +28,8 @@ pub struct NodeView {
     pub boot_id: String,
     /// The annotation `exposure.gardener.cloud/drain-until`, in seconds since 1970.
     pub drain_until: Option<i64>,
+    /// The annotation `exposure.gardener.cloud/drained-at`, in seconds since 1970.
+    pub drained_at: Option<i64>,
     /// An operator has named it as an endpoint: it enters without further evidence.
     pub vouched_for: bool,
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::desired::{AddressForm, AddressMode, BalancerError, LoadBalancer, TargetPool};
+use crate::desired::{AddressForm, AddressMode, BalancerError, BalancerStatus, LoadBalancer, TargetPool};
 use std::collections::BTreeMap;
 
 fn observed(status: BalancerStatus, errors: &[&str]) -> Observed {

@@ -125,6 +125,16 @@ words! {
 }
 
 words! {
+    /// What somebody may have forgotten to end.
+    Forgettable {
+        /// A drain.
+        Drain => "drain",
+        /// A pause.
+        Pause => "pause",
+    }
+}
+
+words! {
     /// How a pass has ended.
     PassResult {
         /// All is as desired.

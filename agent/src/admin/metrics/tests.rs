@@ -46,6 +46,7 @@ fn every_documented_metric_is_there_from_the_start() {
         "shoot_exposure_desired_targets{}",
         "shoot_exposure_detection_to_write_seconds{}",
         "shoot_exposure_drift_total{field}",
+        "shoot_exposure_forgotten{kind}",
         "shoot_exposure_frozen{reason}",
         "shoot_exposure_last_sync_timestamp_seconds{}",
         "shoot_exposure_leader_transitions_total{}",
@@ -71,6 +72,7 @@ fn values_arrive_where_they_belong() {
     metrics.set_nodes([NodeVerdict::Healthy]);
     metrics.set_targets(3);
     metrics.set_frozen(Some(FrozenReason::NoNodes));
+    metrics.set_forgotten(Forgettable::Drain, 2);
     metrics.set_leader(true);
     metrics.set_last_sync(UNIX_EPOCH + Duration::from_millis(1_500));
     metrics.cloud_request_ended(Method::Put, Code::Http(409), Duration::from_millis(30));
@@ -83,6 +85,8 @@ fn values_arrive_where_they_belong() {
         "shoot_exposure_nodes{verdict=\"healthy\"} 1",
         "shoot_exposure_nodes{verdict=\"not_ready\"} 0",
         "shoot_exposure_targets 3",
+        "shoot_exposure_forgotten{kind=\"drain\"} 2",
+        "shoot_exposure_forgotten{kind=\"pause\"} 0",
         "shoot_exposure_frozen{reason=\"no_nodes\"} 1",
         "shoot_exposure_frozen{reason=\"shared_cause\"} 0",
         "leader_election_master_status{name=\"shoot-exposure-agent\"} 1",

@@ -19,15 +19,20 @@ const HEADER: &str = "\
 
 /// The settings in effect, without secrets.
 pub fn show(settings: &Settings) -> String {
+    let mut out = String::new();
+    section(&mut out, &redacted(settings), "", &|_| None);
+    out
+}
+
+/// The same as a value.
+pub fn redacted(settings: &Settings) -> Value {
     let mut tree = serde_json::to_value(settings).unwrap_or_default();
     for path in URLS {
         if let Some(Value::String(url)) = tree.pointer_mut(&format!("/{}", path.replace('.', "/"))) {
             *url = redact_url(url);
         }
     }
-    let mut out = String::new();
-    section(&mut out, &tree, "", &|_| None);
-    out
+    tree
 }
 
 /// Every default, as a file that may be used as it is.

@@ -9,6 +9,7 @@ use super::Witness;
 use crate::admin::Metrics;
 use crate::cluster::events::Announcer;
 use crate::cluster::watch::Watched;
+use crate::run::board::Board;
 use crate::run::clouds::Clouds;
 use crate::run::leader::Leadership;
 use crate::run::probing::Probing;
@@ -43,6 +44,8 @@ pub struct Context {
     pub errand: Errand,
     /// Who is told what comes of each turn.
     pub witness: Witness,
+    /// Where everybody sees what came of the last.
+    pub board: Board,
 }
 
 /// What a worker is there for.
@@ -54,6 +57,8 @@ pub enum Errand {
     Make,
     /// Has it removed, where there is no object that could ask for it.
     Remove,
+    /// Says what would be done, and writes nothing anywhere.
+    Look,
 }
 
 impl Context {
