@@ -26,11 +26,14 @@ fn file(path: &str) -> Result<String> {
     std::fs::read_to_string(repository(path)).with_context(|| path.to_owned())
 }
 
-/// The objects of a stream, in the order of their kinds and names.
+/// The objects of a stream, in the order of their kinds, namespaces and names.
 fn objects(text: &str) -> Result<Vec<Value>> {
     let mut objects: Vec<Value> =
         serde_saphyr::from_multiple::<Value>(text)?.into_iter().filter(|object| !object.is_null()).collect();
-    objects.sort_by_key(|object| format!("{} {}", object["kind"], object["metadata"]["name"]));
+    objects.sort_by_key(|object| {
+        let metadata = &object["metadata"];
+        format!("{} {} {}", object["kind"], metadata["namespace"], metadata["name"])
+    });
     Ok(objects)
 }
 

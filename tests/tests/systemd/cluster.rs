@@ -1,13 +1,13 @@
 //! A machine that is a node of a cluster: what rotates, and what a reboot means.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use kube::ResourceExt;
 use serde_json::json;
 use tests::booted::{BOOT, Machine};
 use tests::control_plane::users::AGENT as ACCOUNT;
-use tests::emulator::KeyOptions;
+use tests::emulator::{Emulator, KeyOptions, Options};
 use tests::wait::until;
-use tests::world::{SOON, World, repository};
+use tests::world::{BALANCER, NETWORK, SOON, TECHNICAL_ID, World, repository, targets_of};
 
 use super::{AGENT, install, settings};
 
@@ -128,4 +128,41 @@ async fn a_planned_shutdown_marks_the_node_and_the_next_boot_takes_the_mark_away
     ))?;
     machine.power_off().await?;
     world.check_invariants()
+}
+
+#[tokio::test]
+async fn the_balancer_is_made_before_there_is_a_cluster_and_before_the_daemon_starts() -> Result<()> {
+    const BOOTSTRAP: &str = "shoot-exposure-agent-bootstrap";
+    let emulator = Emulator::start(Options::default()).await?;
+    let Some(mut machine) = Machine::new("first")? else { return Ok(()) };
+    machine.boot(false).await?;
+    let over = json!({
+        "exposure": {"name": "root"},
+        "stackit": {
+            "loadBalancerEndpoint": emulator.url(), "region": emulator.region(), "projectID": emulator.project(),
+            "networkID": NETWORK, "technicalID": TECHNICAL_ID,
+        },
+    });
+    install(&machine, &settings(over))?;
+    move_key(&machine, &emulator.service_account_key(&KeyOptions::default())?)?;
+    machine.write("/etc/shoot-exposure-agent/bootstrap.env", "ENDPOINTS=--endpoint cp-0=10.0.0.10\n")?;
+    machine.run(&format!("systemctl enable {BOOTSTRAP} {AGENT}; systemctl start --no-block {BOOTSTRAP} {AGENT}"))?;
+    machine.awaits_property(AGENT, "SubState", |state| state == "running").await?;
+    machine.awaits_property(BOOTSTRAP, "ActiveState", |state| state == "active").await?;
+    machine.run(&format!("journalctl --no-pager --output=short-monotonic --unit={BOOTSTRAP} --unit={AGENT}"))?;
+    let moment = |unit: &str, what: &str| Ok::<u64, anyhow::Error>(machine.property(unit, what)?.parse()?);
+    let (made, started) =
+        (moment(BOOTSTRAP, "ExecMainExitTimestampMonotonic")?, moment(AGENT, "ExecMainStartTimestampMonotonic")?);
+    ensure!(made > 0 && made <= started, "made at {made}, started at {started}");
+    let balancer = emulator.balancer(BALANCER).context("no balancer")?;
+    assert_eq!(targets_of(&balancer), ["cp-0 10.0.0.10"]);
+    assert_eq!(balancer["status"], "STATUS_READY");
+
+    machine.note("-- booted again: it is done once");
+    machine.reboot().await?;
+    machine.awaits_property(AGENT, "SubState", |state| state == "running").await?;
+    machine.awaits_property(BOOTSTRAP, "ConditionResult", |result| result == "no").await?;
+    let (posts, puts) = (emulator.count("POST", "/load-balancers"), emulator.count("PUT", "/load-balancers/"));
+    assert_eq!((posts, puts), (1, 0));
+    machine.power_off().await
 }
