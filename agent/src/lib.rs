@@ -18,8 +18,7 @@
 //! | [`admin`] | probes, metrics, log |
 //! | [`manifest`] | what to install |
 //!
-//! Everything that decides is in the package `decide`, which has no client, runtime, file or clock. Deliberately not
-//! here yet: bootstrap and teardown.
+//! Everything that decides is in the package `decide`, which has no client, runtime, file or clock.
 
 pub mod admin;
 pub mod cli;

@@ -4,6 +4,7 @@
 //! Deliberately not here: mocks of our own code. Everything is driven from outside, over its real protocol.
 
 pub mod agent;
+pub mod alone;
 pub mod booted;
 pub mod control_plane;
 pub mod emulator;

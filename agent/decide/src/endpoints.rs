@@ -167,6 +167,10 @@ pub fn choose(round: &Round<'_>) -> Choice {
         // A first set that is complete a second later is better than three writes.
         return choice(Vec::new(), None, round, Vec::new(), wake);
     }
+    if round.outlook.sight == Sight::Starting && !members.is_empty() {
+        // What stands stands, and nothing is frozen yet either.
+        return choice(members.iter().map(Member::endpoint).collect(), None, round, Vec::new(), wake);
+    }
     let removal = removal::decide(round, &members, &entering);
     wake = earlier(wake, removal.wake);
     let mut standing: Vec<&Verdict> = removal.staying.iter().filter_map(|member| member.verdict).collect();

@@ -25,6 +25,8 @@ pub const FINALIZER: &str = "extensions.gardener.cloud/selfhostedshootexposure";
 pub const OPERATION: &str = "gardener.cloud/operation";
 /// Annotation with the time at which it was asked for, RFC 3339 with nanoseconds.
 pub const TIMESTAMP: &str = "gardener.cloud/timestamp";
+/// Annotation without which Gardener's webhook lets nobody delete the object; `true`.
+pub const CONFIRMATION: &str = "confirmation.gardener.cloud/deletion";
 /// Annotation by which an operator takes the agent's hands off, with the value `true`.
 pub const PAUSED: &str = "exposure.gardener.cloud/paused";
 /// When [`PAUSED`] was set (RFC 3339), where the verb `pause` did it; a pause that is forgotten is noticed by it.

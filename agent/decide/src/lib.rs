@@ -51,6 +51,10 @@ pub mod retry;
 
 pub mod leader;
 
+pub mod alone;
+
+pub mod errand;
+
 pub mod route;
 
 pub mod seen;

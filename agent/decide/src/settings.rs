@@ -37,7 +37,7 @@ pub use health::{Health, Probe, ReAddDelay};
 pub use mistakes::Mistake;
 pub use reload::{Reloaded, reload, waits_for_restart};
 pub use server::{Log, LogFormat, LogLevel, Server};
-pub use words::{LabelTerm, label_terms};
+pub use words::{LabelTerm, is_node_name, label_terms};
 
 /// The only `apiVersion` this program reads.
 pub const API_VERSION: &str = "agent.exposure.gardener.cloud/v1alpha1";

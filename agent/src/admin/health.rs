@@ -120,6 +120,11 @@ impl Health {
         report.finish()
     }
 
+    /// What is wrong with this check; `None` while it is fine, and where there is no such check.
+    pub fn trouble(&self, name: &str) -> Option<String> {
+        lock(&self.0.checks).iter().filter(|check| check.name == name).find_map(|check| lock(&check.trouble).clone())
+    }
+
     /// One line for a person: what is stuck, what it waits for, what is degraded; `ready` when nothing is.
     pub fn in_short(&self) -> String {
         let troubles = |prefix: &str, report: &Report| -> Vec<String> {
@@ -278,9 +283,11 @@ mod tests {
         let expected = "[+]ping ok\n[+]caches ok\n[-]election not running: starts after the caches\n\
                         [+]stackit ok, degraded: no answer for 12 s\n[+]shutdown ok\nreadyz check failed\n";
         assert_eq!(health.readyz(&[]), Report { healthy: false, text: expected.to_owned() });
+        assert_eq!(health.trouble("election").as_deref(), Some("not running: starts after the caches"));
         let short = "not ready: election not running: starts after the caches; degraded: stackit no answer for 12 s";
         assert_eq!(health.in_short(), short);
         election.ok();
+        assert_eq!(health.trouble("election"), None);
         assert!(health.readyz(&[]).text.ends_with("readyz check passed\n"));
         assert_eq!(health.in_short(), "ready; degraded: stackit no answer for 12 s");
         cloud.ok();

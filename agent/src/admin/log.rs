@@ -64,7 +64,11 @@ fn filter(level: LogLevel) -> Targets {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    Targets::new().with_default(level.min(LevelFilter::INFO)).with_targets(OURS.map(|target| (target, level)))
+    Targets::new()
+        .with_default(level.min(LevelFilter::INFO))
+        // Each refused watch again and again; `cluster::watch` says the same once.
+        .with_target("kube_runtime", LevelFilter::ERROR)
+        .with_targets(OURS.map(|target| (target, level)))
 }
 
 #[cfg(test)]

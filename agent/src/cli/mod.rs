@@ -3,6 +3,7 @@
 //! | module | verbs |
 //! |---|---|
 //! | `daemon` | `run` |
+//! | `once` | `bootstrap`, `teardown` |
 //! | `operator` | `pause`, `resume`, `drain`, `undrain` |
 //! | `config` | `config check`, `config show`, `config defaults` |
 //! | `manifest` | `manifest` |
@@ -18,6 +19,7 @@ mod daemon;
 mod look;
 mod man;
 mod manifest;
+mod once;
 mod operator;
 mod shell;
 
@@ -46,6 +48,10 @@ struct Arguments {
 enum Verb {
     /// Run the agent until SIGTERM or SIGINT
     Run(ConfigFile),
+    /// Make the load balancer once, with or without Kubernetes, and print where it is
+    Bootstrap(once::Bootstrap),
+    /// Delete the load balancer, with or without Kubernetes
+    Teardown(once::Teardown),
     /// Hands off: nothing is written to the cloud nor to spec.endpoints until `resume`
     Pause(ConfigFile),
     /// Take over again after `pause`
@@ -87,6 +93,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let global = &arguments.global;
     match arguments.verb {
         Verb::Run(file) => daemon::run(&file, global),
+        Verb::Bootstrap(arguments) => once::bootstrap(&arguments, global),
+        Verb::Teardown(arguments) => once::teardown(&arguments, global),
         Verb::Pause(file) => operator::pause(&file, global),
         Verb::Resume(file) => operator::resume(&file, global),
         Verb::Drain(arguments) => operator::drain(arguments, global),

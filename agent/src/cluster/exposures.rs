@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use decide::conditions::{self, Condition};
 use decide::dns::Ingress;
-use decide::exposure::{ExposureView, FINALIZER, OPERATION, PAUSED, PAUSED_AT, SpecEndpoint, TIMESTAMP};
+use decide::exposure::{CONFIRMATION, ExposureView, FINALIZER, OPERATION, PAUSED, PAUSED_AT, SpecEndpoint, TIMESTAMP};
 use decide::health::NodeAddress;
 use decide::settings::Exposure;
 use decide::status::{LastError, LastOperation, Previous, Record, Report};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
-use kube::api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::DeserializeGuard;
 use serde_json::{Value, json};
 
@@ -109,6 +109,17 @@ impl Exposures {
             (Value::Null, Value::Null)
         };
         self.merge(name, &json!({"metadata": {"annotations": {PAUSED: value, PAUSED_AT: at}}})).await
+    }
+
+    /// Asks for the deletion as Gardener does: confirmed first, then deleted, this object and no other of the name.
+    pub async fn delete(&self, base: &Exposed) -> Result<(), ApiFailure> {
+        let now = Timestamp::now();
+        let annotations = json!({CONFIRMATION: "true", TIMESTAMP: format!("{now:.9}")});
+        let patch = json!({"metadata": {"uid": base.view.uid, "annotations": annotations}});
+        self.merge(&base.view.name, &patch).await?;
+        let preconditions = Preconditions { uid: Some(base.view.uid.clone()), ..Preconditions::default() };
+        let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        within(TIMEOUT, self.api.delete(&base.view.name, &parameters)).await.map(drop)
     }
 
     /// All of them that can be read.

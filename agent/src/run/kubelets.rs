@@ -10,7 +10,7 @@ use std::time::Duration;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client};
 use tokio::sync::watch;
-use tracing::{debug, info};
+use tracing::{info, warn};
 
 use super::probing::Silent;
 use crate::probe::{self, Readings};
@@ -28,6 +28,7 @@ pub async fn follow(
 ) {
     let api: Api<Lease> = Api::namespaced(client, NAMESPACE);
     let mut seen: BTreeMap<String, String> = BTreeMap::new();
+    let mut said = String::new();
     loop {
         let out = silent.borrow_and_update().clone();
         seen.retain(|node, _| out.contains_key(node));
@@ -35,7 +36,11 @@ pub async fn follow(
             let lease = match api.get_opt(node).await {
                 Ok(lease) => lease,
                 Err(error) => {
-                    debug!(node, error = crate::cluster::explain(&error), "cannot read the kubelet's Lease");
+                    let problem = crate::cluster::explain(&error);
+                    if problem != said {
+                        warn!(node, problem, "cannot read the kubelet's Lease; a broken path looks like a dead node");
+                        said = problem;
+                    }
                     continue;
                 }
             };

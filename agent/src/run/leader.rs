@@ -186,8 +186,10 @@ async fn attempt(
                 debug!(%server, "the Lease has changed meanwhile");
                 election.failed(sent, rand::random());
                 // Perhaps by ourselves: the answer to an earlier try was lost.
-                if let Ok(current) = leases.read(server).await {
-                    return election.observe(current, clock::now());
+                match leases.read(server).await {
+                    Ok(current) => return election.observe(current, clock::now()),
+                    // The watch brings it, a little later.
+                    Err(failure) => warn!(%server, %failure, "cannot read the Lease"),
                 }
             }
             Err(failure) => {

@@ -18,6 +18,8 @@
 //! | events | the queue of events | Kubernetes |
 //! | admin server, on a thread of its own | the sockets | probes, Prometheus, people |
 //!
+//! [`once`]: the verbs that do one thing and end, with the same tasks.
+//!
 //! Any task that ends by itself ends the process: systemd or the kubelet starts it again, which is better than an
 //! agent that limps. On the way down readiness goes first, then, where the machine stops as well, this node's target, then
 //! the work, the Lease last.
@@ -35,6 +37,7 @@ pub mod leader;
 pub mod leaving;
 pub mod marks;
 mod named_nodes;
+pub mod once;
 pub mod plan;
 pub mod probing;
 pub mod proof;

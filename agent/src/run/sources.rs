@@ -21,6 +21,9 @@ use crate::cluster::nodes;
 use crate::cluster::watch::{Watched, follow};
 use crate::host::{node_list, source_ranges};
 
+/// What is said before anybody has looked.
+pub(super) const UNLISTED: &str = "nothing has been listed yet";
+
 /// The followed sets; cheap to clone.
 #[derive(Clone)]
 pub struct Sources {
@@ -94,7 +97,7 @@ impl Sources {
             tasks.spawn(follow("Infrastructure", api, None, facts::infrastructure, infrastructures_out.clone()));
         }
         let sources = Self { nodes, exposures: written, clusters, infrastructures, ranges, reference };
-        let caches = health.gate("caches", "nothing has been listed yet");
+        let caches = health.gate("caches", UNLISTED);
         let telling = sources.clone().tell(caches, health.dependency("watches"));
         // Sets that nobody follows keep their senders: without one they would look like tasks that have ended.
         tasks.spawn(async move {

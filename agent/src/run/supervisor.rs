@@ -15,7 +15,7 @@ use super::worker::{Context, Worker};
 use crate::admin::Health;
 
 /// Time a worker has for a turn of its loop before `/livez` says that it is stuck.
-const STUCK: Duration = Duration::from_secs(90);
+pub(super) const STUCK: Duration = Duration::from_secs(90);
 
 /// Runs until `stop` turns true and every worker has ended.
 pub async fn run(mut context: Context, health: Health, mut stop: watch::Receiver<bool>) {

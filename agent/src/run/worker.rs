@@ -32,7 +32,7 @@ use lanes::Lanes;
 use notes::Notes;
 
 pub use context::{Context, Errand, Place};
-pub use witness::{Turn, Witness};
+pub use witness::{Told, Turn, Witness};
 
 /// A worker that nothing happens to looks up this often.
 const LOOK_UP: Duration = Duration::from_secs(30);
@@ -153,12 +153,12 @@ impl Worker {
         if object.is_none() && self.context.sources.exposures.is_some() {
             self.notes.absent();
             self.context.board.clear(&self.name);
+            self.context.witness.tell(|| None);
             self.tell_strain(None, None, now);
             return self.create(lanes, now);
         }
-        if object.as_ref().is_some_and(|object| !is_ours(&object.view, &self.context.settings)) {
-            // Somebody else's of the name that ours was to have.
-            self.notes.absent();
+        if let Some(object) = object.as_ref().filter(|object| !is_ours(&object.view, &self.context.settings)) {
+            self.notes.strange(&object.view);
             self.context.board.clear(&self.name);
             return None;
         }
@@ -210,7 +210,7 @@ impl Worker {
             view,
             pass,
         };
-        self.context.witness.tell(|| turn.clone());
+        self.context.witness.tell(|| Some(turn.clone()));
         self.context.board.post(&self.name, turn, clock::wall());
         let closely = strained.then(|| now + LOOK_CLOSELY);
         wake.into_iter().chain(closely).min()

@@ -86,7 +86,7 @@ async fn compare(arguments: &Arguments) -> anyhow::Result<()> {
     let haproxy = Path::new(HAPROXY).exists();
     if haproxy {
         let (_proxy, _folder, address) = haproxy_proxy(target).await?;
-        rows.push(measure("HAProxy", address, 2, arguments).await?);
+        rows.push(measure("HAProxy", address, 3, arguments).await?);
     }
     let mut output = io::stdout();
     writeln!(output, "| proxy | GB/s, 1 connection | GB/s, 8 connections | connections/s | open at once |")?;
@@ -305,7 +305,8 @@ async fn haproxy_proxy(target: SocketAddr) -> anyhow::Result<(Child, tempfile::T
         format!(
             "global\n  maxconn {}\ndefaults\n  mode tcp\n  option splice-auto\n  timeout connect 5s\n  timeout client 5m\n  \
              timeout server 5m\nlisten bench\n  bind {address}\n  server target {target}\n",
-            raise_file_limit().saturating_sub(200) / 2
+            // Two sockets a connection, and a pipe for each fourth.
+            raise_file_limit().saturating_sub(200) * 2 / 5
         ),
     )?;
     let child = Command::new(HAPROXY).arg("-db").arg("-f").arg(&file).kill_on_drop(true).spawn()?;

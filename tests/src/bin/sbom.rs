@@ -65,10 +65,11 @@ fn document(target: &str, binary: &Path) -> Result<Value> {
 
 fn component(found: &Crate, checksums: &BTreeMap<(String, String), String>) -> Value {
     let purl = format!("pkg:cargo/{}@{}", found.name, found.version);
+    // Old crates separate a choice by a slash, which is no SPDX.
+    let licence = found.licence.replace('/', " OR ").split_whitespace().collect::<Vec<_>>().join(" ");
     let mut component = json!({
         "type": "library", "bom-ref": purl, "name": found.name, "version": found.version, "purl": purl,
-        // Old crates separate a choice by a slash, which is no SPDX.
-        "licenses": [{"expression": found.licence.replace('/', " OR ")}],
+        "licenses": [{"expression": licence}],
     });
     if let Some(checksum) = checksums.get(&(found.name.clone(), found.version.clone())) {
         component["hashes"] = json!([{"alg": "SHA-256", "content": checksum}]);

@@ -203,9 +203,10 @@ impl ControlPlane {
     /// The API server makes the first namespaces by itself, but is ready before it has.
     async fn namespaces(&self) -> Result<()> {
         let namespaces: Api<Namespace> = Api::all(self.client(&ADMIN).await?);
-        until("the namespaces default and kube-system", Duration::from_secs(30), || async {
-            namespaces.get("default").await?;
-            namespaces.get("kube-system").await?;
+        until("the first namespaces", Duration::from_secs(30), || async {
+            for name in ["default", "kube-system", "kube-node-lease"] {
+                namespaces.get(name).await?;
+            }
             Ok(())
         })
         .await

@@ -8,7 +8,7 @@ use tests::control_plane::users::ADMIN;
 use tests::wait::until;
 use tests::world::{BALANCER, SHOOT, SOON, World};
 
-const CRD: &str = r"
+pub(super) const CRD: &str = r"
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
 metadata: {name: dnsrecords.extensions.gardener.cloud}

@@ -1,8 +1,9 @@
 //! A machine that is a node of a cluster: what rotates, and what a reboot means.
 
 use anyhow::{Result, ensure};
+use kube::ResourceExt;
 use serde_json::json;
-use tests::booted::Machine;
+use tests::booted::{BOOT, Machine};
 use tests::control_plane::users::AGENT as ACCOUNT;
 use tests::emulator::KeyOptions;
 use tests::wait::until;
@@ -11,8 +12,8 @@ use tests::world::{SOON, World, repository};
 use super::{AGENT, install, settings};
 
 /// The node's machine, installed and running, with the shipped kubeconfig: only the API server has another address.
-async fn node(world: &World) -> Result<Option<Machine>> {
-    let Some(mut machine) = Machine::new("cp-0")? else { return Ok(None) };
+async fn node(world: &World, name: &'static str) -> Result<Option<Machine>> {
+    let Some(mut machine) = Machine::new(name)? else { return Ok(None) };
     machine.boot(false).await?;
     let over = json!({
         "health": {"probe": {"enabled": false}},
@@ -41,7 +42,7 @@ fn move_key(machine: &Machine, key: &serde_json::Value) -> Result<()> {
 #[tokio::test]
 async fn token_and_key_rotate_without_a_restart() -> Result<()> {
     let world = World::start().await?;
-    let Some(mut machine) = node(&world).await? else { return Ok(()) };
+    let Some(mut machine) = node(&world, "rotation").await? else { return Ok(()) };
     let key = |id: &serde_json::Value| id["credentials"]["kid"].as_str().unwrap_or_default().to_owned();
     let (revoked, first, second) = (
         world.emulator.service_account_key(&KeyOptions::default())?,
@@ -82,6 +83,49 @@ async fn token_and_key_rotate_without_a_restart() -> Result<()> {
     world.awaits_targets(&["cp-0", "cp-1"], SOON).await?;
     machine.run(&format!("systemctl show --property=MainPID,NRestarts,StatusText {AGENT}"))?;
     assert_eq!(machine.property(AGENT, "MainPID")?, process, "it was started again");
+    machine.power_off().await?;
+    world.check_invariants()
+}
+
+#[tokio::test]
+async fn a_planned_shutdown_marks_the_node_and_the_next_boot_takes_the_mark_away() -> Result<()> {
+    const MARK: &str = "exposure.gardener.cloud/drain-boot";
+    let world = World::start().await?;
+    let Some(mut machine) = node(&world, "reboot").await? else { return Ok(()) };
+    machine.write("/etc/shoot-exposure-agent/kubernetes/token", &ACCOUNT.token())?;
+    move_key(&machine, &world.emulator.service_account_key(&KeyOptions::default())?)?;
+    machine.run(&format!("systemctl enable --now {AGENT}"))?;
+    world.awaits_targets(&["cp-0", "cp-1", "cp-2"], SOON).await?;
+    world.awaits_success(SOON).await?;
+    let mark = async || Ok::<_, anyhow::Error>(world.nodes().get("cp-0").await?.annotations().get(MARK).cloned());
+
+    machine.note("-- the unit alone is started again: the machine goes on, nobody is marked");
+    machine.run(&format!("systemctl restart {AGENT}"))?;
+    machine.awaits_property(AGENT, "StatusText", |status| status == "leads, 3 targets; ready").await?;
+    ensure!(mark().await?.is_none() && world.targets().len() == 3, "marked: {:?}", mark().await?);
+
+    machine.note("-- the machine is booted again: its node is marked, and leaves the balancer before it goes");
+    let seen = async {
+        until("the mark", BOOT, || async {
+            ensure!(mark().await?.as_deref() == Some("boot-1-of-cp-0"), "{:?}", mark().await?);
+            Ok(())
+        })
+        .await?;
+        world.awaits_targets(&["cp-1", "cp-2"], BOOT).await
+    };
+    let (booted, seen) = tokio::join!(machine.reboot(), seen);
+    seen?;
+    booted?;
+    machine.note("-- up again: the mark is gone, the target is back");
+    until("the mark to be gone", BOOT, || async {
+        ensure!(mark().await?.is_none(), "{:?}", mark().await?);
+        Ok(())
+    })
+    .await?;
+    world.awaits_targets(&["cp-0", "cp-1", "cp-2"], BOOT).await?;
+    machine.run(&format!(
+        "journalctl --no-pager --output=short-monotonic --unit={AGENT} | grep -E 'machine|load balancer sends|Stopped|Started'"
+    ))?;
     machine.power_off().await?;
     world.check_invariants()
 }

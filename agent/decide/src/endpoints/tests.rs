@@ -87,6 +87,17 @@ fn a_node_that_somebody_answers_for_enters_without_evidence() {
 }
 
 #[test]
+fn before_anybody_could_have_answered_what_stands_stands_and_is_not_frozen() {
+    let (pool, health, now) = (Pool::default(), Health::default(), Moment(Duration::from_secs(1000)));
+    let (verdicts, last_good) =
+        ([verdict("a", 1, Class::Unproven), verdict("b", 2, not_ready())], last_good(&[("a", 1), ("b", 2)]));
+    let outlook = Outlook { sight: Sight::Starting, ..Outlook::default() };
+    let round = Round { verdicts: &verdicts, last_good: &last_good, pool: &pool, now, health: &health, outlook };
+    let choice = super::choose(&round);
+    assert_eq!((names_of(&choice), choice.frozen), (vec!["a", "b"], None));
+}
+
+#[test]
 fn an_empty_list_keeps_the_pool_as_it_is() {
     let choice = choose(&[], &last_good(&[("a", 1), ("b", 2)]));
     assert_eq!(names_of(&choice), ["a", "b"]);

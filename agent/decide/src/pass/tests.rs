@@ -7,7 +7,6 @@ use serde_json::Map;
 use super::*;
 use crate::access::Egress;
 use crate::desired::{self, AddressMode, BalancerStatus};
-use crate::endpoints::Sight;
 use crate::health::{Class, NodeAddress};
 use crate::retry::{Fault, FaultKind};
 use crate::status::{LastError, LastOperation, Record};
@@ -91,17 +90,13 @@ impl Scene {
     }
 
     fn at(&self, now: Moment) -> Pass {
-        self.with(now, &Outlook::default())
-    }
-
-    fn with(&self, now: Moment, outlook: &Outlook) -> Pass {
         pass(&Situation {
             now,
             wall: 5000,
             settings: &self.settings,
             leads_until: Some(now + Duration::from_secs(3600)),
             verdicts: Some(&self.verdicts),
-            outlook: *outlook,
+            outlook: Outlook::default(),
             view: &self.view,
             has_object: true,
             facts: &self.facts,
@@ -148,13 +143,11 @@ fn what_is_settled_needs_nothing() {
 #[test]
 fn who_has_just_started_says_nothing_new_of_the_nodes() {
     let mut scene = settled();
+    let said = |scene: &Scene| scene.pass().report.and_then(|report| report.conditions);
     scene.verdicts[0].class = Class::Unproven;
-    let said = |sight| {
-        let outlook = Outlook { sight, ..Outlook::default() };
-        scene.with(NOW, &outlook).report.and_then(|report| report.conditions)
-    };
-    assert_eq!(said(Sight::Starting), None);
-    assert!(said(Sight::Seeing).is_some());
+    assert_eq!(said(&scene), None);
+    scene.verdicts[0].probe.heard = true;
+    assert!(said(&scene).is_some());
 }
 
 #[test]

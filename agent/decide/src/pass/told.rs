@@ -2,8 +2,8 @@
 
 use super::{Balancer, Pass, Situation};
 use crate::desired::Identity;
-use crate::endpoints::Sight;
 use crate::exposure::{self, Operation};
+use crate::health::{Class, Verdict};
 use crate::status::{self, Outcome, Record, Waiting};
 use crate::{conditions, names, plan};
 
@@ -58,8 +58,9 @@ fn new_conditions(situation: &Situation<'_>, pass: &Pass, outcome: &Outcome) -> 
     let contested = memory.foreign.contested(situation.now);
     let mut findings =
         vec![conditions::load_balancer_ready(outcome, known, memory.observed(), view.paused, &contested)];
-    // Before the first answers could have come what was said last is better.
-    if situation.outlook.sight != Sight::Starting {
+    // Before the first answer could have come what was said last is better.
+    let unheard = |verdict: &Verdict| verdict.class == Class::Unproven && !verdict.probe.heard;
+    if !situation.verdicts.unwrap_or_default().iter().any(unheard) {
         findings.push(conditions::endpoints_healthy(&pass.choice, situation.verdicts));
     }
     conditions::merged(&view.status.conditions, &findings, situation.wall)

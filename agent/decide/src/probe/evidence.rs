@@ -127,7 +127,7 @@ impl Evidence {
             }
             Event::Answered(id, answer) => {
                 if let Some(request) = self.open.remove(&id) {
-                    self.answer(request, answer, now);
+                    self.answer(request, answer, now, slow);
                 }
             }
             Event::Ended(id, end) => {
@@ -163,7 +163,7 @@ impl Evidence {
         self.open.len()
     }
 
-    fn answer(&mut self, request: Open, answer: Answer, now: Moment) {
+    fn answer(&mut self, request: Open, answer: Answer, now: Moment, slow: Duration) {
         self.answered = true;
         self.muted = false;
         let older = self.open.values().any(|open| open.since < request.since && !open.void);
@@ -196,7 +196,10 @@ impl Evidence {
                 self.turn(State::Shutdown(first));
             }
             (_, Answer::Etcd) => {
-                let first = if let State::Etcd(first, _) = self.state { first } else { since };
+                // Requests before it may wait longer: an answer may come from what was found for another.
+                let waiting = self.slowness(Path::Ready, now, slow);
+                let earliest = if waiting.count > 0 { waiting.first.min(since) } else { since };
+                let first = if let State::Etcd(first, _) = self.state { first } else { earliest };
                 self.turn(State::Etcd(first, since));
             }
             (path, Answer::Failing(names)) => {

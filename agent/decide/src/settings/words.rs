@@ -63,6 +63,11 @@ fn is_subdomain(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_label)
 }
 
+/// Whether a Node can have this name: a DNS-1123 subdomain.
+pub fn is_node_name(text: &str) -> bool {
+    is_subdomain(text)
+}
+
 /// A namespace: a DNS-1123 label.
 pub(super) fn label(text: &str) -> Checked {
     if is_label(text) {

@@ -25,14 +25,17 @@ impl Worker {
                 if let (ObjectStep::StripOperation, Ok(_)) = (&step, &result) {
                     self.memory.asked(now);
                 }
+                self.context.witness.answered(notes::object_step(&step), &result);
                 answered(&mut self.object_retry, &result, notes::object_step(&step), now);
                 self.take(result);
             }
             Event::Created(result) => {
+                self.context.witness.answered("creating the SelfHostedShootExposure", &result);
                 answered(&mut self.object_retry, &result, "creating the SelfHostedShootExposure", now);
                 self.take(result);
             }
             Event::Status(result) => {
+                self.context.witness.answered("writing the status", &result);
                 answered(&mut self.status_retry, &result, "writing the status", now);
                 self.memory.reported(result.as_ref().ok().map(|object| &object.view.status));
                 self.take(result);

@@ -61,6 +61,8 @@ impl Lanes {
     /// The next answer on any lane; never, while all are idle.
     pub(super) async fn next(&mut self) -> Event {
         tokio::select! {
+            // What goes to STACKIT goes first.
+            biased;
             event = cloud(&mut self.cloud) => event,
             event = answer(&mut self.object) => event,
             event = answer(&mut self.status) => event,

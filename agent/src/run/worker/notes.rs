@@ -33,6 +33,8 @@ pub(super) struct Notes {
     hands: Hands,
     contested: Vec<String>,
     left_behind: Option<String>,
+    /// UID of the object of which it was said that it is somebody else's.
+    strange: String,
     choice: Option<Choice>,
     outcome: Option<Outcome>,
     warnings: Vec<String>,
@@ -65,6 +67,7 @@ impl Notes {
             hands: Hands::On,
             contested: Vec::new(),
             left_behind: None,
+            strange: String::new(),
             choice: None,
             outcome: None,
             warnings: Vec::new(),
@@ -80,6 +83,20 @@ impl Notes {
     pub(super) fn absent(&mut self) {
         self.choice = None;
         self.outcome = None;
+    }
+
+    /// There is an object of the name that ours was to have, and it is not ours.
+    pub(super) fn strange(&mut self, view: &ExposureView) {
+        self.absent();
+        if std::mem::replace(&mut self.strange, view.uid.clone()) != view.uid {
+            let class = view.class.as_deref().unwrap_or("shoot");
+            warn!(
+                exposure = self.exposure,
+                kind = view.kind,
+                class,
+                "the object of this name is that of somebody else"
+            );
+        }
     }
 
     /// The object as it stands, before the pass is told; `None`: there is no Kubernetes.

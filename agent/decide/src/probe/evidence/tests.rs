@@ -137,6 +137,19 @@ fn an_answer_that_names_etcd_is_a_cut() {
     assert_eq!(scene.class(6001), ProbeClass::Green);
 }
 
+/// A kube-apiserver answers from its last check while the requests before that still wait for theirs.
+#[test]
+fn a_cut_began_with_the_first_request_that_was_slow_whichever_is_answered_first() {
+    let mut scene = Scene::green();
+    for at in [500, 1000] {
+        scene.send(Path::Ready, at, false);
+        scene.answered(Path::Alive, at, at + 1, Answer::Green);
+    }
+    scene.answered(Path::Ready, 2500, 2501, Answer::Etcd);
+    let reading = scene.at(2600);
+    assert_eq!((reading.class, reading.since, reading.until), (ProbeClass::EtcdCut, ms(500), ms(2600)));
+}
+
 #[test]
 fn alive_and_two_slow_are_a_cut() {
     let mut scene = Scene::green();
