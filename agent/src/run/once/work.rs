@@ -100,10 +100,9 @@ impl Work {
     /// Returns when something has changed; an error is a defect.
     pub(super) async fn changed(&mut self) -> anyhow::Result<()> {
         let defect = |task: &str| Err(anyhow!("{task} ended by itself, which is a defect of the agent"));
-        let mut exposures = self.context.sources.exposures.clone().map(|(_, watched)| watched);
         let exposure = async {
-            match &mut exposures {
-                Some(watched) => watched.changed().await.is_ok(),
+            match &mut self.context.sources.exposures {
+                Some((_, watched)) => watched.changed().await.is_ok(),
                 None => std::future::pending().await,
             }
         };
@@ -128,7 +127,9 @@ impl Work {
     /// How it stands.
     pub(super) fn look(&mut self) -> Sight {
         let told = self.told.borrow_and_update().clone();
-        let exposures = self.context.sources.exposures.as_ref().map(|(_, watched)| watched.borrow().clone());
+        // Marked as seen, or it would be news for ever.
+        let exposures = &mut self.context.sources.exposures;
+        let exposures = exposures.as_mut().map(|(_, watched)| watched.borrow_and_update().clone());
         let objects = match &exposures {
             None => Objects::None,
             Some(exposures) if exposures.listed => Objects::Listed,
