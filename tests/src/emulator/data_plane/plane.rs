@@ -52,6 +52,11 @@ impl Kit {
         Some(tasks.spawn_on(task, &self.runtime))
     }
 
+    /// Whether the data plane has ended, which is for good.
+    fn has_ended(&self) -> bool {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
     /// For what needs a runtime around it.
     pub(super) fn enter(&self) -> runtime::EnterGuard<'_> {
         self.runtime.enter()
@@ -109,6 +114,10 @@ impl Plane {
     /// Follows the control plane. It is called under the state's lock, so that who is told that a balancer is ready finds
     /// it listening.
     pub(crate) fn observe(&self, state: &State) {
+        // Handles may live on and change what they like: nothing listens again.
+        if self.kit.has_ended() {
+            return;
+        }
         let weather = &state.switches.data_plane;
         let mut known = self.known();
         self.kit.weather.send_if_modified(|current| {
