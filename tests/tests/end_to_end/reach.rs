@@ -46,7 +46,8 @@ async fn endpoints_and_authorities_come_from_the_cloud_profile() -> Result<()> {
     world.write_key(&moved.service_account_key(&KeyOptions::default())?)?;
     let authority = moved.authority_pem().unwrap_or_default();
     set_profile(&world, json!({"caBundle": authority, "providerConfig": provider_config(&moved)})).await?;
-    until("the balancer at the new place", SOON, || async {
+    // As if somebody had deleted it: its name rests for the lease duration and a request's time limit, 20 s.
+    until("the balancer at the new place", SOON * 2, || async {
         ensure!(moved.balancer(BALANCER).is_some(), "not there");
         Ok(())
     })
