@@ -10,6 +10,9 @@ use crate::Moment;
 const RED_WITHIN: Duration = Duration::from_secs(3);
 /// How many slow requests, or failing answers, it takes.
 const ENOUGH: usize = 2;
+/// How long an API server must have answered `Path::Alive` without delay before its other silence is its etcd's: one that
+/// goes on after a pause answers that first.
+const LIVES: Duration = Duration::from_millis(500);
 /// Of the requests to a node that is in, every fourth comes on a connection of its own.
 const FRESH_EVERY: u64 = 4;
 
@@ -30,6 +33,8 @@ pub struct Evidence {
     green_run: Option<Moment>,
     /// When the latest green request for `Path::Alive` was sent.
     alive: Option<Moment>,
+    /// Since when `Path::Alive` has been answered without delay.
+    lives_since: Option<Moment>,
     /// Greens in a row on connections of their own.
     fresh_greens: u32,
     /// Whether it has ever answered.
@@ -186,6 +191,9 @@ impl Evidence {
                 }
             }
             (Path::Alive, Answer::Green) => {
+                // What has hung answers all that waits at once when it goes on, in any order.
+                let late = now.since(since) >= slow || self.slowness(Path::Alive, now, slow).count > 0;
+                self.lives_since = self.lives_since.filter(|_| !late).or(Some(now));
                 self.alive = self.alive.max(Some(since));
                 if !self.open.values().any(|open| open.path == Path::Alive && open.since < since && !open.void) {
                     self.slow[Path::Alive as usize] = Slow::default();
@@ -304,7 +312,8 @@ impl Evidence {
             State::Unreachable(since) if !self.muted => return is(ProbeClass::Silent, *since, "no route to it"),
             _ => {}
         }
-        if ready.count >= enough && self.alive.is_some_and(|alive| alive > ready.first) {
+        let lives = self.lives_since.is_some_and(|since| now.since(since) >= LIVES);
+        if ready.count >= enough && lives && self.alive.is_some_and(|alive| alive > ready.first) {
             let found = "it lives, and waits for its etcd".to_owned();
             return (ProbeClass::EtcdCut, ready.first, ready.until, found);
         }

@@ -359,3 +359,22 @@ proptest! {
         prop_assert_eq!(Scene::green().class(later), ProbeClass::Green);
     }
 }
+
+/// It answers all that has waited at once, in any order: for a moment it looks alive and without its etcd.
+#[test]
+fn an_api_server_that_goes_on_after_a_pause_is_not_cut_from_its_etcd() {
+    let mut scene = Scene::green();
+    let sent = |scene: &mut Scene, path| -> Vec<u64> { (1..10).map(|n| scene.send(path, n * 500, false)).collect() };
+    let (ready, alive) = (sent(&mut scene, Path::Ready), sent(&mut scene, Path::Alive));
+    assert_eq!(scene.class(4600), ProbeClass::Silent);
+    // The youngest first: it has waited for a moment only.
+    for id in alive.into_iter().rev() {
+        scene.learn(Event::Answered(id, Answer::Green), 4600);
+        assert_ne!(scene.class(4600), ProbeClass::EtcdCut);
+    }
+    for id in ready {
+        scene.learn(Event::Answered(id, Answer::Green), 4610);
+        assert_ne!(scene.class(4610), ProbeClass::EtcdCut);
+    }
+    assert_eq!(scene.class(4610), ProbeClass::Green);
+}
