@@ -301,18 +301,20 @@ impl Evidence {
         let [ready, alive] = [Path::Ready, Path::Alive].map(|path| self.slowness(path, now, slow));
         let is = |class, since, found: &str| (class, since, since, found.to_owned());
         let never = Moment::default();
+        let lives = self.lives_since.is_some_and(|since| now.since(since) >= LIVES);
+        let hung = alive.count > 0 || self.lives_since.is_some_and(|_| !lives);
         match &self.state {
             State::Refused(since) => return is(ProbeClass::Refused, *since, "connection refused"),
             State::Shutdown(since) => return is(ProbeClass::Shutdown, *since, "shutting down"),
             State::Failing(since, names) => return is(ProbeClass::Red, *since, &format!("not ready: {names}")),
-            State::Etcd(since, until) => {
+            // What it found while it hung says nothing about its etcd.
+            State::Etcd(since, until) if !hung => {
                 let until = ready.until.max(*until);
                 return (ProbeClass::EtcdCut, *since, until, "its etcd does not answer".to_owned());
             }
             State::Unreachable(since) if !self.muted => return is(ProbeClass::Silent, *since, "no route to it"),
             _ => {}
         }
-        let lives = self.lives_since.is_some_and(|since| now.since(since) >= LIVES);
         if ready.count >= enough && lives && self.alive.is_some_and(|alive| alive > ready.first) {
             let found = "it lives, and waits for its etcd".to_owned();
             return (ProbeClass::EtcdCut, ready.first, ready.until, found);
