@@ -32,7 +32,9 @@ fn provider_config(emulator: &Emulator) -> Value {
 async fn endpoints_and_authorities_come_from_the_cloud_profile() -> Result<()> {
     let world = World::start().await?;
     set_profile(&world, json!({"providerConfig": provider_config(&world.emulator)})).await?;
-    let over = json!({"stackit": {"loadBalancerEndpoint": ""}, "loadBalancer": {"resync": "1s"}});
+    let election = json!({"leaseDuration": "3s", "renewDeadline": "2s", "retryPeriod": "500ms"});
+    let over =
+        json!({"stackit": {"loadBalancerEndpoint": ""}, "loadBalancer": {"resync": "1s"}, "leaderElection": election});
     let agent = world.agent("cp-0", over).await?;
     world.awaits_success(SOON).await?;
     // What does not decode is named, and nothing is changed by it.
@@ -46,8 +48,8 @@ async fn endpoints_and_authorities_come_from_the_cloud_profile() -> Result<()> {
     world.write_key(&moved.service_account_key(&KeyOptions::default())?)?;
     let authority = moved.authority_pem().unwrap_or_default();
     set_profile(&world, json!({"caBundle": authority, "providerConfig": provider_config(&moved)})).await?;
-    // As if somebody had deleted it: its name rests for the lease duration and a request's time limit, 20 s.
-    until("the balancer at the new place", SOON * 2, || async {
+    // As if somebody had deleted it: its name rests for the lease duration and a request's time limit.
+    until("the balancer at the new place", SOON, || async {
         ensure!(moved.balancer(BALANCER).is_some(), "not there");
         Ok(())
     })

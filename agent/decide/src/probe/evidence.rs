@@ -302,6 +302,8 @@ impl Evidence {
         let is = |class, since, found: &str| (class, since, since, found.to_owned());
         let never = Moment::default();
         let lives = self.lives_since.is_some_and(|since| now.since(since) >= LIVES);
+        // While it hung, it was not its etcd that was missing: a cut begins when it lives.
+        let living = |since: Moment| self.lives_since.map_or(since, |lives| since.max(lives));
         let hung = alive.count > 0 || self.lives_since.is_some_and(|_| !lives);
         match &self.state {
             State::Refused(since) => return is(ProbeClass::Refused, *since, "connection refused"),
@@ -310,14 +312,14 @@ impl Evidence {
             // What it found while it hung says nothing about its etcd.
             State::Etcd(since, until) if !hung => {
                 let until = ready.until.max(*until);
-                return (ProbeClass::EtcdCut, *since, until, "its etcd does not answer".to_owned());
+                return (ProbeClass::EtcdCut, living(*since), until, "its etcd does not answer".to_owned());
             }
             State::Unreachable(since) if !self.muted => return is(ProbeClass::Silent, *since, "no route to it"),
             _ => {}
         }
         if ready.count >= enough && lives && self.alive.is_some_and(|alive| alive > ready.first) {
             let found = "it lives, and waits for its etcd".to_owned();
-            return (ProbeClass::EtcdCut, ready.first, ready.until, found);
+            return (ProbeClass::EtcdCut, living(ready.first), ready.until, found);
         }
         if ready.count >= enough && self.muted {
             return is(ProbeClass::Unknown, never, "no answer, but its kubelet is alive");

@@ -29,8 +29,7 @@ async fn rule_2_two_of_three_that_fall_silent_stay() -> Result<()> {
     }
     sees_all(&agent).await?;
     free(&agent).await?;
-    // Open: in the moment in which both go on, one may leave for a second or two.
-    world.awaits_targets(&NODES, PATIENCE).await
+    never_left(&world, &NODES)
 }
 
 #[tokio::test]
@@ -72,8 +71,7 @@ async fn rule_2_an_agent_that_restarts_while_two_are_silent_knows_no_better_and_
     }
     sees_all(&agent).await?;
     free(&agent).await?;
-    // Open: as above.
-    world.awaits_targets(&NODES, PATIENCE).await
+    never_left(&world, &NODES)
 }
 
 #[tokio::test]
