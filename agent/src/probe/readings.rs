@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use decide::Moment;
 use decide::probe::{Evidence, ProbeClass, Reading};
+use tracing::debug;
 
 use super::Target;
 
@@ -134,6 +135,9 @@ impl Readings {
             denied: reading.denied_since.is_some(),
         };
         let before = std::mem::replace(&mut look.seen, seen);
+        if seen.class != before.class {
+            debug!(ip = %target.ip, class = seen.class.word(), was = before.class.word(), found = reading.found, "probe");
+        }
         let matters = || self.looks.values().any(|look| !look.seen.is_green());
         Change {
             tell: seen != before || (news && matters()),

@@ -306,14 +306,18 @@ fn denied(round: &Round<'_>, since: Moment, removal: &mut Removal<'_>) -> Option
 /// after that was slow already; those are a majority of the control-plane nodes; and one of them is not the prober's own.
 ///
 /// The first bad request may have begun while all was well, and a good one beside it may have been answered in the
-/// last moment before all went down.
+/// last moment before all went down. And who was stopped or away itself meanwhile is no witness at once: what ends for
+/// several need not end for all in the same moment.
 fn witnesses(round: &Round<'_>, bad: &Verdict) -> bool {
     let nodes = || round.verdicts.iter().filter(|verdict| verdict.class != Class::Absent && verdict.ip.is_some());
     let suspect = |verdict: &&Verdict| matches!(verdict.probe.class, ProbeClass::EtcdCut | ProbeClass::Silent);
     let others: Vec<&Verdict> = nodes().filter(|verdict| !suspect(verdict)).collect();
+    let slow = round.health.probe.slow;
     let testifies = |verdict: &&Verdict| {
-        let green = verdict.probe.green.filter(|_| verdict.probe.class == ProbeClass::Green);
-        green.is_some_and(|green| green.asked >= bad.probe.since + round.health.probe.slow)
+        let probe = &verdict.probe;
+        let green = probe.green.filter(|_| probe.class == ProbeClass::Green);
+        let lived = |since: Moment| since <= bad.probe.since + slow || since + slow + RECOVERY <= round.now;
+        green.is_some_and(|green| green.asked >= bad.probe.since + slow) && probe.lives_since.is_some_and(lived)
     };
     others.iter().all(testifies) && others.len() * 2 > nodes().count() && others.iter().any(|verdict| !verdict.own)
 }

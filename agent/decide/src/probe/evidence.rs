@@ -105,6 +105,8 @@ pub struct Reading {
     pub until: Moment,
     /// Since when it has been green without a break.
     pub green_since: Option<Moment>,
+    /// Since when it has answered `Path::Alive` without delay: it was neither stopped nor away.
+    pub lives_since: Option<Moment>,
     /// The latest green answer.
     pub green: Option<Green>,
     /// Greens in a row on connections of their own.
@@ -233,6 +235,9 @@ impl Evidence {
             slow.first = if slow.ended == 0 { request.since } else { slow.first.min(request.since) };
             slow.ended = slow.ended.saturating_add(1);
             self.fresh_greens = 0;
+            if request.path == Path::Alive {
+                self.lives_since = None;
+            }
         }
         match end {
             End::Lost | End::GivenUp => {}
@@ -244,10 +249,12 @@ impl Evidence {
         match end {
             End::Lost | End::GivenUp => {}
             End::Refused => {
+                self.lives_since = None;
                 let first = if let State::Refused(first) = self.state { first } else { at };
                 self.turn(State::Refused(first));
             }
             End::Unreachable => {
+                self.lives_since = None;
                 let first = if let State::Unreachable(first) = self.state { first } else { at };
                 self.turn(State::Unreachable(first));
             }
@@ -284,6 +291,7 @@ impl Evidence {
             since,
             until,
             green_since: self.green_run,
+            lives_since: self.lives_since,
             green: self.green,
             fresh_greens: self.fresh_greens,
             answered: self.answered,

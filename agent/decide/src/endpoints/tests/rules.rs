@@ -26,6 +26,7 @@ fn green(name: &str) -> Verdict {
             class: ProbeClass::Green,
             green: Some(Green { asked: ago(101), came: ago(100) }),
             green_since: Some(ago(3_600_000)),
+            lives_since: Some(ago(3_600_000)),
             fresh_greens: 9,
             answered: true,
             heard: true,
@@ -285,6 +286,21 @@ fn rule_2_two_of_three_silent_or_cut_is_a_shared_cause() {
 }
 
 #[test]
+fn rule_2_who_was_silent_itself_a_moment_ago_is_no_witness() {
+    let mut back = green("b");
+    let mut scene = |lived: Option<u64>, since: u64| {
+        back.probe.lives_since = lived.map(ago);
+        scene(vec![green("a"), back.clone(), bad("c", &Class::Silent, since)], &ABC)
+    };
+    for (lived, since) in [(None, 60_000), (Some(0), 60_000), (Some(2_249), 60_000), (Some(2_249), 3_250)] {
+        assert_eq!(scene(lived, since).serves(&ABC).frozen, Some(Frozen::SharedCause), "{lived:?} {since}");
+    }
+    for (lived, since) in [(Some(2_250), 60_000), (Some(2_249), 3_249)] {
+        scene(lived, since).serves(&["a", "b"]);
+    }
+}
+
+#[test]
 fn rule_2_every_witness_answers_a_request_that_began_after_the_first_bad_one() {
     let mut late = one(bad("c", &Class::Silent, 2_000));
     // Before it; beside it, where both may have begun while all was well; when the bad one was slow already.
@@ -420,6 +436,7 @@ struct Mix {
     since: u64,
     asked: u64,
     green_for: u64,
+    lived: u64,
     member: bool,
     ready_unknown: bool,
     own: bool,
@@ -440,13 +457,14 @@ fn mixes() -> impl Strategy<Value = Vec<Mix>> {
         1 => Just(Class::Absent),
         1 => Just(Class::Denied(ago(60_000), "401".to_owned())),
     ];
-    let times = (0u64..8_000, 0u64..8_000, 0u64..40_000);
+    let times = (0u64..8_000, 0u64..8_000, 0u64..40_000, 0u64..8_000);
     let mix = (class, times, any::<bool>(), any::<bool>(), any::<bool>());
-    let mix = mix.prop_map(|(class, (since, asked, green_for), member, ready_unknown, own)| Mix {
+    let mix = mix.prop_map(|(class, (since, asked, green_for, lived), member, ready_unknown, own)| Mix {
         class,
         since,
         asked,
         green_for,
+        lived,
         member,
         ready_unknown,
         own,
@@ -469,6 +487,7 @@ fn mixed(mixes: &[Mix], quorum: u64, stale: bool, election: bool) -> Scene {
         if verdict.probe.class == ProbeClass::Green {
             verdict.probe.green = Some(Green { asked: ago(mix.asked + 1), came: ago(mix.asked) });
             verdict.probe.green_since = Some(ago(mix.green_for));
+            verdict.probe.lives_since = Some(ago(mix.lived));
         }
         verdicts.push(verdict);
         if mix.member {
@@ -521,7 +540,9 @@ proptest! {
             let slow = Duration::from_secs(1);
             let asked =
                 |v: &&Verdict| v.probe.class == ProbeClass::Green && v.probe.green.is_some_and(|g| g.asked >= since + slow);
-            let witnesses: Vec<&Verdict> = scene.verdicts.iter().filter(|v| v.class != Class::Absent).filter(asked).collect();
+            let lived = |v: &&Verdict| v.probe.lives_since.is_some_and(|l| l <= since + slow || l <= ago(2_250));
+            let there = scene.verdicts.iter().filter(|v| v.class != Class::Absent);
+            let witnesses: Vec<&Verdict> = there.filter(asked).filter(lived).collect();
             prop_assert!(witnesses.len() * 2 > nodes && witnesses.iter().any(|v| !v.own), "{choice:#?}");
             prop_assert!(cause != Cause::EtcdCut || quorum + 1_001 <= u64::try_from(NOW.since(since).as_millis()).unwrap());
         }
