@@ -22,6 +22,18 @@ fn it_is_static_and_at_most_9_mib() -> Result<()> {
     Ok(())
 }
 
+/// What ships has no tables for walking up the stack, and the walker used to abort without a word.
+#[test]
+fn who_asks_for_backtraces_gets_the_error_all_the_same() -> Result<()> {
+    let mut command = Command::new(tests::agent::release()?);
+    command.args(["drain", "cp-0", "--config"]).arg(repository("config/agent.yaml"));
+    command.env_remove("KUBECONFIG").env("RUST_BACKTRACE", "full").env_remove("RUST_LIB_BACKTRACE");
+    let output = command.output()?;
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("error: there is no kubeconfig"), "{output:?}");
+    Ok(())
+}
+
 #[test]
 fn exit_codes_are_as_documented() -> Result<()> {
     let code = |arguments: &[&str]| Ok::<_, anyhow::Error>(run(arguments)?.status.code());
