@@ -120,3 +120,20 @@ proptest! {
         prop_assert_eq!((pass.cloud, pass.object, pass.report), (None, None, None));
     }
 }
+
+/// The walk has found it: the answer shows a state that is over, and the look that was asked for was due again at once,
+/// and again, until the lag had ended.
+#[test]
+fn a_look_that_was_asked_for_and_lags_behind_is_repeated_after_a_pause() {
+    let mut world = World::new(0.5);
+    for event in [
+        Event::NoRenewals,
+        Event::DeletedByHand,
+        Event::Cloud(Trouble::Server, 3),
+        Event::ApiServer(1),
+        Event::Asked,
+        Event::Time(Duration::from_secs(4)),
+    ] {
+        world.happens(&event);
+    }
+}

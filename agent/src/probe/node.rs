@@ -31,6 +31,10 @@ const DIAL_AGAIN: Duration = Duration::from_millis(30);
 const DIALS: u32 = 3;
 /// Nobody is woken by a suspicion more often than this.
 const ALARM_EVERY: Duration = Duration::from_millis(200);
+/// Whoever has just been found cut off from its etcd is asked so many times as often…
+const CLOSER: u32 = 4;
+/// …for so long: whether it heals is worth knowing at once.
+const CLOSELY: Duration = Duration::from_secs(5);
 /// Without an answer to a PING for so long the held connection is given up.
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -207,7 +211,8 @@ impl Node {
     fn tick(&mut self, now: Moment) {
         let probe = self.probe();
         let jitter = rand::rng().random_range(0.9..1.1);
-        self.due = now + probe.interval.mul_f64(jitter);
+        let interval = if self.is_close(now, &probe) { probe.interval / CLOSER } else { probe.interval };
+        self.due = now + interval.mul_f64(jitter);
         self.tick += 1;
         self.lost = 0;
         let until = self.due + probe.interval;
@@ -247,6 +252,13 @@ impl Node {
         } else {
             self.ask_waiting();
         }
+    }
+
+    /// Whether it was cut off from its etcd a moment ago.
+    fn is_close(&self, now: Moment, probe: &Probe) -> bool {
+        let readings = self.out.borrow();
+        let reading = readings.evidence.get(&self.target).map(|evidence| evidence.reading(now, probe.slow, false));
+        reading.is_some_and(|it| it.class == ProbeClass::EtcdCut && now.since(it.since) < CLOSELY)
     }
 
     /// Whether requests share a held connection.
@@ -537,6 +549,10 @@ impl Node {
         });
         self.next = changed.next;
         if changed.turned {
+            let probe = self.probe();
+            if self.is_close(now, &probe) {
+                self.due = self.due.min(now + probe.interval / CLOSER);
+            }
             self.suspect(now);
         }
     }

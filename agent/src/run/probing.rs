@@ -97,6 +97,8 @@ impl Probing {
         let change = tokio::select! {
             change = self.readings.changed() => change,
             change = self.pods.changed(), if self.pods.has_changed().is_ok() => change,
+            // It may end a doubt, and none must be missed.
+            change = self.quorum.changed(), if self.quorum.has_changed().is_ok() => change,
         };
         if change.is_err() {
             std::future::pending::<()>().await;

@@ -37,7 +37,7 @@ pub struct Memory {
     pub next_read: Moment,
     /// Somebody asked for the operation, and the annotation that said so is gone.
     pub refresh: bool,
-    /// Since when somebody waits for a look at the balancer; unlike doubt that does not hold back a removal.
+    /// From when on somebody waits for a look at the balancer; unlike doubt that does not hold back a removal.
     pub wants_look: Option<Moment>,
     /// When a write was last given up that may have been carried out: what is found next may be our own doing.
     unanswered: Option<Moment>,
@@ -173,6 +173,7 @@ impl Memory {
         if self.lags(observed.as_ref(), now) {
             self.read_trouble = None;
             self.next_read = now + POLL.0;
+            self.wants_look = self.wants_look.map(|_| self.next_read);
             return;
         }
         let on_its_way = observed.as_ref().is_some_and(|o| o.status != BalancerStatus::Ready || o.ingress().is_none());

@@ -15,8 +15,10 @@ const FENCE_POLL: Duration = Duration::from_millis(200);
 /// A GET before anything else can be decided. Nothing is said about an outcome yet, unless the GET itself fails: then
 /// what stands already, or else that.
 pub(super) fn read(situation: &Situation<'_>, pass: &mut Pass, name: &str, standing: Option<Outcome>) {
-    let trouble = situation.memory.read_trouble.as_ref();
-    let next = trouble.map(|trouble| trouble.next_try(removes(situation, pass)));
+    let memory = situation.memory;
+    let trouble = memory.read_trouble.as_ref();
+    let asked = memory.wants_look.filter(|_| !memory.must_read);
+    let next = trouble.map(|trouble| trouble.next_try(removes(situation, pass))).max(asked);
     pass.pending = true;
     match next.filter(|next| situation.now < *next) {
         Some(next) => wake(pass, next),

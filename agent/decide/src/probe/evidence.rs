@@ -68,6 +68,17 @@ struct Slowness {
     until: Moment,
 }
 
+/// Answers that name etcd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Cut {
+    /// When the first request began that was answered so, or waited longer.
+    first: Moment,
+    /// When the first of the answers came.
+    named: Moment,
+    /// When the latest request began that was answered so, or the end of one that was slow.
+    until: Moment,
+}
+
 /// The latest word that stands until another one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum State {
@@ -76,8 +87,7 @@ enum State {
     Green,
     Refused(Moment),
     Shutdown(Moment),
-    /// The first and the latest request that said so.
-    Etcd(Moment, Moment),
+    Etcd(Cut),
     /// Two failing answers; the names of the checks.
     Failing(Moment, String),
     Unreachable(Moment),
@@ -101,8 +111,12 @@ pub struct Reading {
     pub class: ProbeClass,
     /// When the first request or dial began that it rests on; for a green node: nothing to rest on.
     pub since: Moment,
-    /// Until when it is known to have been so: when the latest request began that it rests on, or now, while one waits.
+    /// Until when it is known to have been so: when the latest request began that it rests on, or the end of one that was
+    /// slow, or now, while one waits.
     pub until: Moment,
+    /// When the first answer came that named etcd, of a server that has lived all the while since: its own check had
+    /// failed by then.
+    pub named: Option<Moment>,
     /// Since when it has been green without a break.
     pub green_since: Option<Moment>,
     /// Since when it has answered `Path::Alive` without delay: it was neither stopped nor away.
@@ -209,8 +223,10 @@ impl Evidence {
                 // Requests before it may wait longer: an answer may come from what was found for another.
                 let waiting = self.slowness(Path::Ready, now, slow);
                 let earliest = if waiting.count > 0 { waiting.first.min(since) } else { since };
-                let first = if let State::Etcd(first, _) = self.state { first } else { earliest };
-                self.turn(State::Etcd(first, since));
+                // What was slow has waited for etcd until now; what came at once may be what was found for another.
+                let until = if now.since(since) >= slow { now } else { since };
+                let new = Cut { first: earliest, named: now, until };
+                self.turn(State::Etcd(if let State::Etcd(cut) = self.state { Cut { until, ..cut } } else { new }));
             }
             (path, Answer::Failing(names)) => {
                 self.fresh_greens = 0;
@@ -286,7 +302,9 @@ impl Evidence {
     /// What it amounts to at `now`. `hurried`: the static pods on the node are not Ready, so once is enough.
     pub fn reading(&self, now: Moment, slow: Duration, hurried: bool) -> Reading {
         let (class, since, until, found) = self.class(now, slow, hurried);
+        let lived = |cut: &Cut| self.lives_since.is_some_and(|lives| lives <= cut.first);
         Reading {
+            named: if let State::Etcd(cut) = &self.state { lived(cut).then_some(cut.named) } else { None },
             class,
             since,
             until,
@@ -318,9 +336,9 @@ impl Evidence {
             State::Shutdown(since) => return is(ProbeClass::Shutdown, *since, "shutting down"),
             State::Failing(since, names) => return is(ProbeClass::Red, *since, &format!("not ready: {names}")),
             // What it found while it hung says nothing about its etcd.
-            State::Etcd(since, until) if !hung => {
-                let until = ready.until.max(*until);
-                return (ProbeClass::EtcdCut, living(*since), until, "its etcd does not answer".to_owned());
+            State::Etcd(cut) if !hung => {
+                let until = ready.until.max(cut.until);
+                return (ProbeClass::EtcdCut, living(cut.first), until, "its etcd does not answer".to_owned());
             }
             State::Unreachable(since) if !self.muted => return is(ProbeClass::Silent, *since, "no route to it"),
             _ => {}

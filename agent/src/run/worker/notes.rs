@@ -205,8 +205,10 @@ impl Notes {
                 info!(exposure, node, verdict = class.word(), "node is left out: {class}");
             }
         }
-        let names: Vec<&str> = choice.endpoints.iter().map(|endpoint| endpoint.node_name.as_str()).collect();
-        info!(exposure, endpoints = ?names, "chosen");
+        if before.is_none_or(|before| before.endpoints != choice.endpoints) {
+            let names: Vec<&str> = choice.endpoints.iter().map(|endpoint| endpoint.node_name.as_str()).collect();
+            info!(exposure, endpoints = ?names, "chosen");
+        }
         self.choice = Some(choice.clone());
     }
 

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use decide::Moment;
 use decide::endpoints::{Outlook, Sight};
-use decide::health::{Class, Judge, NodeView, Verdict, verdict};
+use decide::health::{Judge, NodeView, Verdict, verdict};
 use decide::leader::Signs;
 use decide::pass::Pass;
+use decide::probe::ProbeClass;
 
 use super::super::probing::{Silent, port, target};
 use super::{Context, Worker};
@@ -24,14 +25,16 @@ impl Worker {
         let port = port(sources, settings);
         let judge = Judge { health, own_node: &place.own_node, wall: clock::wall() };
         let readings = probing.readings.borrow();
-        let judged = |node: &NodeView| {
+        let mut doubted = false;
+        let mut judged = |node: &NodeView| {
             let hurried = health.pods && probing.is_hurried(&node.name);
             let target = target(node, port).filter(|_| health.probe.enabled);
-            let reading = target.and_then(|target| readings.reading(&target, now, health.probe.slow, hurried));
-            verdict(node, reading.as_ref(), judge)
+            let read = |hurried| readings.reading(target.as_ref()?, now, health.probe.slow, hurried);
+            doubted |= read(true).is_some_and(|reading| reading.class == ProbeClass::EtcdCut);
+            verdict(node, read(hurried).as_ref(), judge)
         };
-        let mut verdicts: Vec<Verdict> = self.roster.listed().map(judged).collect();
-        verdicts.extend(self.roster.departed().map(judged).map(Verdict::absent));
+        let mut verdicts: Vec<Verdict> = self.roster.listed().map(&mut judged).collect();
+        verdicts.extend(self.roster.departed().map(&mut judged).map(Verdict::absent));
         drop(readings);
         self.ever_green |= verdicts.iter().any(|verdict| verdict.probe.green.is_some());
         let since = self.asked.noted(nodes.listed, now).filter(|_| health.probe.enabled);
@@ -43,8 +46,9 @@ impl Worker {
             election: place.election,
             quorums: self.quorums,
         };
-        // Whether etcd serves is worth knowing now.
-        if self.led && verdicts.iter().any(|verdict| verdict.class == Class::EtcdCut) {
+        // Whether etcd serves is worth knowing from the first request on that is slow: what counts against an API server
+        // later is what was written meanwhile.
+        if self.led && doubted {
             probing.hurry.notify_one();
         }
         (nodes.listed.then_some(verdicts), outlook)

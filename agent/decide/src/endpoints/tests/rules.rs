@@ -180,6 +180,20 @@ fn row_etcd_cut_leaves_with_witnesses_and_while_etcd_serves() {
     with(&[(2_000, 1_900)]).serves(&["a", "b"]);
 }
 
+/// The API server's own check has taken two seconds before it names etcd; most requests are answered from that at once.
+#[test]
+fn what_is_written_after_the_first_answer_that_names_etcd_counts() {
+    let mut cut = bad("c", &Class::EtcdCut, 1_500);
+    cut.probe.named = Some(ago(1_499));
+    let scene = one(cut);
+    let with =
+        |times: &[(u64, u64)]| Scene { outlook: Outlook { quorums: quorums(times), ..scene.outlook }, ..scene.clone() };
+    for times in [&[(1_500, 1_490)][..], &[(1_400, 1_299)]] {
+        assert_eq!(with(times).serves(&ABC).frozen, Some(Frozen::SharedCause), "{times:?}");
+    }
+    with(&[(1_499, 1_300)]).serves(&["a", "b"]);
+}
+
 /// Whoever doubts etcd renews the Lease several times a second: the latest renewal is always too young to count.
 #[test]
 fn a_renewal_that_proves_etcd_counts_although_there_are_later_ones() {

@@ -150,6 +150,21 @@ fn a_cut_began_with_the_first_request_that_was_slow_whichever_is_answered_first(
     assert_eq!((reading.class, reading.since, reading.until), (ProbeClass::EtcdCut, ms(500), ms(2600)));
 }
 
+/// The one request that waits for etcd in earnest is seldom, so what it has seen must not be lost with its answer.
+#[test]
+fn a_cut_is_known_until_the_end_of_a_request_that_was_slow_and_until_the_beginning_of_one_that_was_not() {
+    let mut scene = Scene::green();
+    let slow = scene.send(Path::Ready, 500, false);
+    for at in [1000, 1500, 2000] {
+        scene.answered(Path::Alive, at, at + 1, Answer::Green);
+    }
+    scene.learn(Event::Answered(slow, Answer::Etcd), 2500);
+    let reading = scene.at(2600);
+    assert_eq!((reading.class, reading.since, reading.until), (ProbeClass::EtcdCut, ms(500), ms(2500)));
+    scene.answered(Path::Ready, 2700, 3699, Answer::Etcd);
+    assert_eq!(scene.at(3699).until, ms(2700));
+}
+
 #[test]
 fn alive_and_two_slow_are_a_cut() {
     let mut scene = Scene::green();
