@@ -3,16 +3,18 @@
 //! The daemon waits for what may still come and says what it waits for; it ends only for what no waiting mends. A verb
 //! that does one thing waits until its time is up.
 
-use std::path::Path;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tests::agent::Agent;
 use tests::alone::{Alone, Ended, Verb};
 use tests::control_plane::certificates::{Authority, replace};
 use tests::control_plane::users::{AGENT, Access};
 use tests::emulator::KeyOptions;
+use tests::wait::until;
 use tests::world::{SHOOT, SOON, World, healthy};
 use tokio::net::TcpListener;
 
@@ -141,9 +143,47 @@ async fn a_cluster_that_is_not_to_be_trusted_is_no_missing_one() -> Result<()> {
     world.awaits_holder("cp-1", SOON).await
 }
 
-/// Runs the daemon to its end.
-async fn daemon(folder: &Path, settings: Value) -> Result<Ended> {
-    Verb::start(folder, &settings, &["run"])?.ended(LONG).await
+/// Where systemd listens.
+struct Listener {
+    socket: UnixDatagram,
+    path: PathBuf,
+}
+
+impl Listener {
+    fn start(path: PathBuf) -> Result<Self> {
+        let socket = UnixDatagram::bind(&path)?;
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket, path })
+    }
+
+    /// The STATUS lines that have come since the last time.
+    fn statuses(&self) -> Vec<String> {
+        let mut buffer = vec![0; 4096];
+        let messages = std::iter::from_fn(|| {
+            let length = self.socket.recv(&mut buffer).ok()?;
+            Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
+        });
+        messages.filter_map(|message| message.strip_prefix("STATUS=").map(str::to_owned)).collect()
+    }
+
+    async fn awaits(&self, words: &[&str]) -> Result<()> {
+        until(&format!("{words:?} in STATUS"), SOON, || async { self.said(words) }).await
+    }
+
+    /// Fails unless one of them has all of these words.
+    fn said(&self, words: &[&str]) -> Result<()> {
+        let statuses = self.statuses();
+        let fits = |status: &String| words.iter().all(|word| status.contains(word));
+        ensure!(statuses.iter().any(fits), "no STATUS with {words:?} among {statuses:?}");
+        Ok(())
+    }
+}
+
+/// Runs the daemon with the settings in `file` to its end.
+async fn daemon(folder: &Path, file: &str, listener: &Listener) -> Result<Ended> {
+    let mut command = tokio::process::Command::new(tests::agent::binary()?);
+    command.args(["run", "--config"]).arg(folder.join(file)).env("NOTIFY_SOCKET", &listener.path);
+    Verb::spawn(command, &folder.join("daemon"))?.ended(LONG).await
 }
 
 #[tokio::test]
@@ -188,19 +228,21 @@ async fn the_daemon_ends_for_what_no_waiting_mends() -> Result<()> {
             words: &["error: ", "there is no kubeconfig"],
         },
     ];
+    let systemd = Listener::start(alone.file("notify.socket"))?;
     for Wrong { what, over, code, words } in table {
-        let ended = daemon(&folder, settings(over)).await?;
+        std::fs::write(alone.file("wrong.yaml"), settings(over).to_string())?;
+        let ended = daemon(&folder, "wrong.yaml", &systemd).await?;
         one_line(&ended, words).map_err(|error| error.context(what))?;
         ended.with(code).map_err(|error| error.context(what))?;
+        systemd.said(words).map_err(|error| error.context(what))?;
     }
     let mut half = Verb::start(&folder, &json!({}), &["run"])?;
     half.kill().await?;
     std::fs::write(alone.file("half.yaml"), "stackit: {region: eu01, network")?;
-    let mut command = tokio::process::Command::new(tests::agent::binary()?);
-    command.args(["run", "--config"]).arg(alone.file("half.yaml"));
-    let ended = Verb::spawn(command, &alone.file("half"))?.ended(LONG).await?;
+    let ended = daemon(&folder, "half.yaml", &systemd).await?;
     one_line(&ended, &["half.yaml"])?;
     ended.with(2)?;
+    systemd.said(&["half.yaml"])?;
     assert_eq!(alone.emulator.with_journal(<[_]>::len), 0);
     Ok(())
 }
@@ -211,12 +253,17 @@ async fn the_daemon_waits_for_what_may_still_come_and_says_so() -> Result<()> {
     let (kubeconfig, key) = (world.file("late.kubeconfig"), world.credentials().join("serviceaccount.json"));
     std::fs::write(&kubeconfig, "apiVersion: v1\nclusters: [")?;
     std::fs::write(&key, "{\"credentials\":")?;
-    let agent: Agent = world.agent("cp-0", json!({ "kubeconfig": kubeconfig })).await?;
+    let systemd = Listener::start(world.file("notify.socket"))?;
+    let socket = systemd.path.to_str().context("no UTF-8")?;
+    let over = json!({ "kubeconfig": kubeconfig });
+    let agent: Agent = world.agent_with("cp-0", over, &[("NOTIFY_SOCKET", socket)]).await?;
     agent.awaits_log(&["WARN", "waiting for a usable kubeconfig", "late.kubeconfig"], SOON).await?;
+    systemd.awaits(&["kubeconfig"]).await?;
     let (status, text) = agent.get("/readyz").await?;
     assert!(status == 500 && text.contains("[-]kubeconfig"), "{text}");
     replace(&kubeconfig, &world.control_plane.access(&AGENT).kubeconfig()?)?;
     agent.awaits_log(&["WARN", "serviceaccount.json"], SOON).await?;
+    systemd.awaits(&["serviceaccount.json"]).await?;
     let (_, text) = agent.get("/readyz?verbose").await?;
     assert!(text.contains("credentials"), "{text}");
     world.write_key(&world.emulator.service_account_key(&KeyOptions::default())?)?;

@@ -32,5 +32,6 @@ mod reload;
 mod rules;
 mod state;
 mod teardown;
+mod unwritable;
 mod upgrade;
 mod webhook;
