@@ -33,6 +33,13 @@ use std::fmt::Write;
 use std::future::Future;
 use std::time::Duration;
 
+use backon::{ExponentialBuilder, Retryable};
+
+/// The pauses of whoever does one thing: 0.25, 0.5, then 1 s; together eight seconds.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LAST_PAUSE: Duration = Duration::from_secs(1);
+const TRIES: usize = 9;
+
 /// A request to the API server that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ApiFailure {
@@ -42,6 +49,8 @@ pub enum ApiFailure {
     Conflict,
     /// 403, in the API server's words: they name verb and resource.
     Forbidden(String),
+    /// 429 or 5xx: it is just starting, or overloaded; the same a moment later may do.
+    Busy(String),
     /// Anything else, in words.
     Other(String),
 }
@@ -51,7 +60,7 @@ impl std::fmt::Display for ApiFailure {
         match self {
             ApiFailure::NotFound => f.write_str("not found"),
             ApiFailure::Conflict => f.write_str("somebody else was faster"),
-            ApiFailure::Forbidden(what) | ApiFailure::Other(what) => f.write_str(what),
+            ApiFailure::Forbidden(what) | ApiFailure::Busy(what) | ApiFailure::Other(what) => f.write_str(what),
         }
     }
 }
@@ -66,9 +75,23 @@ pub async fn within<T>(
         Ok(Err(kube::Error::Api(status))) if status.code == 404 => Err(ApiFailure::NotFound),
         Ok(Err(kube::Error::Api(status))) if status.code == 409 => Err(ApiFailure::Conflict),
         Ok(Err(kube::Error::Api(status))) if status.code == 403 => Err(ApiFailure::Forbidden(status.message.clone())),
-        Ok(Err(error)) => Err(ApiFailure::Other(explain(&error))),
+        Ok(Err(error)) => Err(match &error {
+            kube::Error::Api(status) if status.code == 429 || status.code >= 500 => ApiFailure::Busy(explain(&error)),
+            _ => ApiFailure::Other(explain(&error)),
+        }),
         Err(_) => Err(ApiFailure::Other(format!("no answer from the API server within {timeout:?}"))),
     }
+}
+
+/// Asks again, some seconds long, while the API server is busy: for somebody who does one thing and would have to do it
+/// again. Whoever runs on has pauses of its own.
+pub async fn patiently<T, F>(ask: impl FnMut() -> F) -> Result<T, ApiFailure>
+where
+    F: Future<Output = Result<T, ApiFailure>>,
+{
+    let pauses =
+        ExponentialBuilder::default().with_min_delay(FIRST_PAUSE).with_max_delay(LAST_PAUSE).with_max_times(TRIES);
+    ask.retry(pauses).when(|failure| matches!(failure, ApiFailure::Busy(_))).await
 }
 
 /// An error of kube in one line: the API server's own message, else the chain of causes. kube repeats each source in
@@ -97,4 +120,37 @@ pub fn root(error: &kube::Error) -> String {
         cause = next;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    async fn asked(
+        answers: impl Fn(usize) -> Result<&'static str, ApiFailure>,
+    ) -> (Result<&'static str, ApiFailure>, usize) {
+        let tries = AtomicUsize::new(0);
+        let answer = patiently(|| {
+            let answer = answers(tries.fetch_add(1, Ordering::Relaxed));
+            async { answer }
+        });
+        (answer.await, tries.load(Ordering::Relaxed))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_busy_is_asked_again_for_some_seconds_and_nobody_else() {
+        let busy = || Err(ApiFailure::Busy("storage is (re)initializing".to_owned()));
+        let began = tokio::time::Instant::now();
+        let (answer, tries) = asked(|tried| if tried < 3 { busy() } else { Ok("here") }).await;
+        assert_eq!((answer.unwrap(), tries), ("here", 4));
+        let (answer, tries) = asked(|_| busy()).await;
+        assert!(matches!(answer, Err(ApiFailure::Busy(_))), "{answer:?}");
+        assert_eq!(tries, TRIES + 1);
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        let (answer, tries) = asked(|_| Err(ApiFailure::Forbidden("no".to_owned()))).await;
+        assert!(matches!(answer, Err(ApiFailure::Forbidden(_))), "{answer:?}");
+        assert_eq!(tries, 1);
+    }
 }

@@ -24,6 +24,7 @@ use super::{TimedOut, Unusable, ask};
 use crate::cluster::client;
 use crate::cluster::exposures::Exposures;
 use crate::cluster::lease;
+use crate::cluster::patiently;
 use crate::host::clock;
 
 /// Time for connections to leave after the balancer says that it is done.
@@ -236,7 +237,7 @@ impl Cluster {
     /// The exposures that are ours.
     async fn views(&self, settings: &Settings) -> anyhow::Result<Vec<ExposureView>> {
         let namespace = &settings.exposure.namespace;
-        let all = self.exposures.list().await;
+        let all = patiently(|| self.exposures.list()).await;
         let all = all.map_err(|failure| anyhow!("listing SelfHostedShootExposures in `{namespace}`: {failure}"))?;
         let ours = |view: &ExposureView| is_ours(view, settings) && !view.deleting;
         Ok(all.into_iter().map(|exposed| exposed.view).filter(ours).collect())

@@ -6,9 +6,9 @@ use decide::settings::Settings;
 use kube::Api;
 
 use super::Unusable;
-use crate::cluster::ApiFailure;
 use crate::cluster::client;
 use crate::cluster::exposures::{Exposed, Exposures};
+use crate::cluster::{ApiFailure, patiently};
 
 /// Sets or removes the annotation on the one exposure of ours, and says so.
 pub async fn set(settings: &Settings, paused: bool) -> anyhow::Result<String> {
@@ -27,7 +27,8 @@ pub async fn set(settings: &Settings, paused: bool) -> anyhow::Result<String> {
     if exposed.view.paused == paused {
         return Ok(format!("exposure `{name}` is {} already\n", word(paused)));
     }
-    exposures.set_paused(&name, paused).await.map_err(|failure| anyhow!("annotating exposure `{name}`: {failure}"))?;
+    let set = patiently(|| exposures.set_paused(&name, paused)).await;
+    set.map_err(|failure| anyhow!("annotating exposure `{name}`: {failure}"))?;
     let deleting = if exposed.view.deleting && paused { "; it is being deleted: that waits, too" } else { "" };
     Ok(format!("exposure `{name}` is {} now{deleting}\n", word(paused)))
 }
@@ -37,7 +38,7 @@ async fn the_one(settings: &Settings, exposures: &Exposures) -> anyhow::Result<E
     let wish = &settings.exposure;
     let namespace = &wish.namespace;
     if let Some(name) = wish.name() {
-        return match exposures.read(name).await {
+        return match patiently(|| exposures.read(name)).await {
             Ok(exposed) => Ok(exposed),
             Err(ApiFailure::NotFound) => {
                 bail!("there is no SelfHostedShootExposure `{name}` in namespace `{namespace}`")
@@ -45,7 +46,7 @@ async fn the_one(settings: &Settings, exposures: &Exposures) -> anyhow::Result<E
             Err(failure) => bail!("reading SelfHostedShootExposure `{name}`: {failure}"),
         };
     }
-    let all = exposures.list().await;
+    let all = patiently(|| exposures.list()).await;
     let all = all.map_err(|failure| anyhow!("listing SelfHostedShootExposures in `{namespace}`: {failure}"))?;
     let mut ours: Vec<Exposed> = all.into_iter().filter(|exposed| is_ours(&exposed.view, settings)).collect();
     match (ours.pop(), ours.as_slice()) {

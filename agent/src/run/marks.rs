@@ -7,9 +7,9 @@ use anyhow::{anyhow, bail};
 use decide::health::NodeView;
 use decide::settings::{NodeSource, Settings};
 
-use crate::cluster::ApiFailure;
 use crate::cluster::client::Access;
 use crate::cluster::nodes::{Changes, Nodes};
+use crate::cluster::{ApiFailure, patiently};
 use crate::host::{node_annotations, node_list};
 
 /// Where.
@@ -34,7 +34,9 @@ impl Marks {
     /// The control-plane nodes by name.
     pub async fn nodes(&self, selector: &str) -> anyhow::Result<BTreeMap<String, NodeView>> {
         match self {
-            Self::Objects(nodes) => nodes.list(selector).await.map_err(|failure| anyhow!("listing Nodes: {failure}")),
+            Self::Objects(nodes) => {
+                patiently(|| nodes.list(selector)).await.map_err(|failure| anyhow!("listing Nodes: {failure}"))
+            }
             Self::File(path) => node_list::read(path, selector).map_err(|problem| anyhow!("{problem}")),
         }
     }
@@ -43,7 +45,7 @@ impl Marks {
     pub async fn annotate(&self, node: &str, changes: &Changes<'_>) -> anyhow::Result<()> {
         match self {
             Self::File(path) => node_annotations::annotate(path, node, changes).map_err(|problem| anyhow!("{problem}")),
-            Self::Objects(nodes) => match nodes.annotate(node, changes).await {
+            Self::Objects(nodes) => match patiently(|| nodes.annotate(node, changes)).await {
                 Ok(()) => Ok(()),
                 Err(ApiFailure::Forbidden(what)) => bail!(
                     "marking Node `{node}` needs the verb `patch` on the resource `nodes`, which this account has not: \

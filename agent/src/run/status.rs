@@ -20,6 +20,7 @@ use super::{Unusable, ask, state};
 use crate::cluster::client;
 use crate::cluster::exposures::Exposures;
 use crate::cluster::lease;
+use crate::cluster::patiently;
 use crate::host::clock;
 
 /// A Lease that has not been renewed for this long past its end is nobody's, whatever clocks say.
@@ -40,7 +41,8 @@ pub async fn look(settings: &Settings) -> anyhow::Result<Value> {
         let marks = Marks::find(settings, Some(&access))?.context("there is nowhere to read Nodes")?;
         let nodes = marks.nodes(&settings.nodes.selector).await?;
         let namespace = &settings.exposure.namespace;
-        let exposures = Exposures::new(Api::namespaced(client.clone(), namespace)).list().await;
+        let exposures = Exposures::new(Api::namespaced(client.clone(), namespace));
+        let exposures = patiently(|| exposures.list()).await;
         let exposures = exposures.map_err(|failure| anyhow::anyhow!("listing SelfHostedShootExposures: {failure}"))?;
         let leases: Api<Lease> = Api::namespaced(client, &settings.leader_election.lease_namespace);
         let lease = leases.get_opt(&settings.leader_election.lease_name).await;

@@ -3,22 +3,16 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::Node;
-use kube::Api;
-use kube::api::{Patch, PatchParams};
 use rand::RngExt as _;
 use serde::Serialize;
-use serde_json::json;
 
 use super::class::{Class, Victim};
 use super::floor::Floor;
 use super::rig::{PATIENCE, Rig};
+use crate::agent::binary;
 use crate::fixture;
 use crate::wait::until;
-use crate::world::{BALANCER, NODES};
-
-/// What `drain --wait` waits for after the balancer is READY.
-const DRAINED: Duration = Duration::from_secs(2);
+use crate::world::NODES;
 
 /// What was measured. Times in milliseconds; none where it does not apply, or did not happen.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -195,37 +189,35 @@ async fn mend(rig: &mut Rig<'_>, class: Class, victim: usize) -> Result<()> {
     server.ready().await
 }
 
-/// Drain, restart, undrain, one node after the other. The times are those of the slowest.
+/// `drain --wait`, restart, `undrain`, one node after the other, as an operator would from another node. The times are
+/// those of the slowest, from the start of the verb.
 async fn rolling(rig: &Rig<'_>, sample: &mut Sample) -> Result<()> {
     "all".clone_into(&mut sample.node);
     let slowest = |one: Option<f64>, other: f64| Some(one.map_or(other, |one| one.max(other)));
     for (node, name) in NODES.into_iter().enumerate() {
         let began = Instant::now();
         let elsewhere = (node + 1) % NODES.len();
-        mark(rig, elsewhere, name, Some("true")).await?;
+        verb(rig, elsewhere, &["drain", name, "--wait"]).await?;
         let gone = rig.put(began, |targets| !targets.contains(&node)).await.context("draining")?;
         sample.put = slowest(sample.put, milliseconds(gone.arrived - began));
         sample.removal = slowest(sample.removal, milliseconds(gone.answered.unwrap_or(gone.arrived) - began));
-        let is_ready = |emulator: &crate::emulator::Handle| {
-            emulator.balancer(BALANCER).is_some_and(|balancer| balancer["status"] == "STATUS_READY")
-        };
-        rig.emulator().wait_for(is_ready, PATIENCE).await?;
-        tokio::time::sleep(DRAINED).await;
         let server = &rig.world.control_plane.api_servers()[node];
         server.stop().await?;
         server.restart().await?;
         let ready = Instant::now();
-        mark(rig, elsewhere, name, None).await?;
+        verb(rig, elsewhere, &["undrain", name]).await?;
         let back = rig.put(ready, |targets| targets.contains(&node)).await.context("undraining")?;
         sample.back = slowest(sample.back, milliseconds(back.answered.unwrap_or(back.arrived) - ready));
     }
     Ok(())
 }
 
-async fn mark(rig: &Rig<'_>, at: usize, node: &str, value: Option<&str>) -> Result<()> {
-    let nodes: Api<Node> = Api::all(rig.admins[at].clone());
-    let patch = json!({"metadata": {"annotations": {"exposure.gardener.cloud/drain": value}}});
-    nodes.patch(node, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+/// Runs a verb of the agent on node `at`, with the settings of the agent there.
+async fn verb(rig: &Rig<'_>, at: usize, arguments: &[&str]) -> Result<()> {
+    let mut command = tokio::process::Command::from(rig.network.seat(at).command(binary()?));
+    command.args(arguments).arg("--config").arg(rig.agents[at].config()).env_remove("KUBECONFIG").kill_on_drop(true);
+    let output = command.output().await.with_context(|| format!("running {arguments:?}"))?;
+    ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }
 

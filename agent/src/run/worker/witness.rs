@@ -58,7 +58,7 @@ impl Witness {
         let Some(out) = &self.0 else { return };
         match result {
             Ok(_) => out.send_if_modified(|told| told.refused.remove(what).is_some()),
-            Err(ApiFailure::Other(why) | ApiFailure::Forbidden(why)) => {
+            Err(ApiFailure::Other(why) | ApiFailure::Busy(why) | ApiFailure::Forbidden(why)) => {
                 out.send_if_modified(|told| told.refused.insert(what, why.clone()).as_ref() != Some(why))
             }
             Err(ApiFailure::NotFound | ApiFailure::Conflict) => false,
