@@ -178,4 +178,24 @@ mod tests {
         let paused = load_balancer_ready(&Outcome::Waiting(Waiting::Nodes), true, None, true, &[]);
         assert_eq!((paused.status, paused.reason), ("False", Reason::Paused));
     }
+
+    #[test]
+    fn the_nodes_that_are_ill_are_named_and_the_others_are_not() {
+        let verdict = |node: &str, class| Verdict { node: node.to_owned(), class, ..Verdict::default() };
+        let well = [verdict("a", Class::Healthy), verdict("b", Class::Healthy)];
+        let said = |choice: &Choice, verdicts| {
+            let finding = endpoints_healthy(choice, verdicts);
+            (finding.status, finding.reason, finding.message)
+        };
+        let choice = Choice::default();
+        let all = (("True"), Reason::EndpointsHealthy, "all 2 control-plane nodes are healthy".to_owned());
+        assert_eq!(said(&choice, Some(&well)), all);
+        let ill = [verdict("b", Class::NoAddress), verdict("a", Class::Silent), verdict("c", Class::Healthy)];
+        let (status, reason, message) = said(&choice, Some(&ill));
+        assert_eq!((status, reason), ("False", Reason::NodesUnhealthy));
+        assert_eq!(message, format!("a: {}; b: {}", Class::Silent, Class::NoAddress));
+        assert_eq!(said(&choice, None).0, "Unknown");
+        let frozen = Choice { frozen: Some(crate::endpoints::Frozen::NoNodes), ..Choice::default() };
+        assert_eq!(said(&frozen, Some(&well)).1, Reason::TargetsFrozen);
+    }
 }

@@ -394,4 +394,42 @@ mod tests {
             assert_eq!(protobuf_duration(duration), text);
         }
     }
+
+    #[test]
+    fn a_status_has_the_word_of_the_api() {
+        for (status, word) in [
+            (BalancerStatus::Pending, "STATUS_PENDING"),
+            (BalancerStatus::Ready, "STATUS_READY"),
+            (BalancerStatus::Error, "STATUS_ERROR"),
+            (BalancerStatus::Terminating, "STATUS_TERMINATING"),
+            (BalancerStatus::Unknown("STATUS_NEW".to_owned()), "STATUS_NEW"),
+        ] {
+            assert_eq!(status.word(), word);
+        }
+        assert_eq!(BalancerStatus::Unknown(String::new()).word(), "STATUS_UNSPECIFIED");
+    }
+
+    #[test]
+    fn a_balancer_is_settled_when_it_is_ready_or_all_that_it_reports_is_silent_targets() {
+        let settled = |status, kinds: &[&str]| {
+            let error = |kind: &&str| BalancerError { kind: (*kind).to_owned(), description: String::new() };
+            let observed = Observed {
+                balancer: load_balancer(&spec(), &Settings::default()),
+                version: String::new(),
+                status,
+                errors: kinds.iter().map(error).collect(),
+                external_address: None,
+                private_address: None,
+                raw: serde_json::Map::new(),
+            };
+            observed.is_settled()
+        };
+        assert!(settled(BalancerStatus::Ready, &[]));
+        assert!(settled(BalancerStatus::Error, &["TYPE_TARGET_NOT_ACTIVE"]));
+        assert!(!settled(BalancerStatus::Error, &[]), "it does not say why");
+        assert!(!settled(BalancerStatus::Error, &["TYPE_TARGET_NOT_ACTIVE", "TYPE_INTERNAL"]));
+        for status in [BalancerStatus::Pending, BalancerStatus::Terminating, BalancerStatus::Unknown(String::new())] {
+            assert!(!settled(status, &["TYPE_TARGET_NOT_ACTIVE"]));
+        }
+    }
 }

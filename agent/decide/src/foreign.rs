@@ -142,3 +142,36 @@ fn leave(wish: &mut LoadBalancer, read: &LoadBalancer, change: &Change) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Moment {
+        Moment(Duration::from_secs(seconds))
+    }
+
+    /// Until when it is left alone after it was changed at these times.
+    fn changed(times: &[u64]) -> Option<Moment> {
+        let mut foreign = Foreign::default();
+        for time in times {
+            foreign.changed("plan", at(*time));
+        }
+        foreign.left_alone_until("plan", at(times.last().copied().unwrap_or_default()))
+    }
+
+    #[test]
+    fn three_changes_within_ten_minutes_buy_ten_minutes_of_peace() {
+        assert_eq!(changed(&[0, 300]), None);
+        assert_eq!(changed(&[0, 300, 599]), Some(at(1199)));
+        assert_eq!(changed(&[0, 300, 600]), None, "the first is forgotten by then");
+        assert_eq!(changed(&[0, 1, 2, 601]), Some(at(602)), "more of the same prolongs nothing");
+    }
+
+    #[test]
+    fn one_change_soon_after_the_peace_renews_it_and_one_later_does_not() {
+        assert_eq!(changed(&[0, 1, 2, 602]), Some(at(1202)));
+        assert_eq!(changed(&[0, 1, 2, 1201]), Some(at(1801)));
+        assert_eq!(changed(&[0, 1, 2, 1202]), None);
+    }
+}

@@ -135,4 +135,9 @@ mod tests {
             assert!(!name.starts_with('-') && !name.ends_with('-'));
         }
     }
+
+    #[test]
+    fn no_character_is_cut_in_two() {
+        assert_eq!((cut("aü", 1), cut("aü", 2), cut("aü", 3), cut("aü", 9)), ("a", "a", "aü", "aü"));
+    }
 }

@@ -131,4 +131,18 @@ mod tests {
         pool.sent(&leaves(Cause::Refused), at(1010));
         assert_eq!(pool.silent().count(), 0);
     }
+
+    #[test]
+    fn ten_minutes_forget_a_removal_to_the_second() {
+        let mut pool = Pool::default();
+        pool.sent(&leaves(Cause::Refused), at(1000));
+        pool.sent(&enters(), at(1001));
+        assert_eq!(pool.back_at("u", &DELAY, at(1599)), at(1002));
+        assert_eq!(pool.back_at("u", &DELAY, at(1600)), at(1600));
+        let last_by_probe = pool.last_by_probe;
+        pool.sent(&Choice::default(), at(1599));
+        assert_ne!(pool, Pool { last_by_probe, ..Pool::default() });
+        pool.sent(&Choice::default(), at(1600));
+        assert_eq!(pool, Pool { last_by_probe, ..Pool::default() });
+    }
 }

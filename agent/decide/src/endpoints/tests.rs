@@ -245,3 +245,21 @@ proptest! {
         prop_assert_eq!(choose(&forward, &last), choose(&backward, &last));
     }
 }
+
+#[test]
+fn who_asks_waits_for_a_first_word_as_long_as_an_answer_may_take() {
+    let health = Health::default();
+    let patience = health.probe.slow + health.probe.interval;
+    let since = Moment(Duration::from_secs(1000));
+    let reading = |heard| crate::probe::Reading { heard, ..crate::probe::Reading::default() };
+    let sight = |since, ever_green, readings: &[crate::probe::Reading], now| {
+        Sight::judge(since, ever_green, readings.iter(), now, &health)
+    };
+    let (silent, heard) = ([reading(true), reading(false)], [reading(true), reading(true)]);
+    assert_eq!(sight(None, true, &heard, since), Sight::Blind, "nobody is asked");
+    assert_eq!(sight(Some(since), true, &silent, since), Sight::Seeing);
+    assert_eq!(sight(Some(since), false, &heard, since), Sight::Blind);
+    assert_eq!(sight(Some(since), false, &silent, since), Sight::Starting);
+    assert_eq!(sight(Some(since), false, &silent, since + patience - Duration::from_millis(1)), Sight::Starting);
+    assert_eq!(sight(Some(since), false, &silent, since + patience), Sight::Blind);
+}

@@ -227,3 +227,20 @@ fn selectors_are_keys_or_pairs() {
     assert!(selected(&labels, "role, empty"));
     assert!(!selected(&labels, "role,none"));
 }
+
+#[test]
+fn a_drain_with_an_end_holds_until_then() {
+    let mut node = node();
+    node.annotations.insert(DRAIN.to_owned(), "true".to_owned());
+    node.drain_until = Some(100);
+    assert_eq!([99, 100, 101].map(|wall| node.is_drained(wall)), [true, false, false]);
+    let health = Health::default();
+    let ends = |wall| verdict(&node, None, Judge { health: &health, own_node: "", wall }).ends;
+    assert_eq!((ends(99), ends(100)), (Some(100), None));
+}
+
+#[test]
+fn who_has_vanished_is_absent_whatever_was_said_of_it() {
+    let absent = judged(&node(), &Health::default()).absent();
+    assert_eq!((absent.class, absent.node.as_str()), (Class::Absent, "n"));
+}

@@ -154,3 +154,13 @@ fn an_old_lease_of_our_own_identity_is_renewed_before_it_leads() {
     assert_eq!(election.leads_until(), None);
     assert_eq!(election.turn(at(0)), Turn::Renew(record("us", "r1", "1")));
 }
+
+#[test]
+fn after_a_failure_the_next_try_waits_a_period_and_up_to_a_fifth_more() {
+    for (jitter, wait) in [(0.0, 2_000), (0.5, 2_200), (1.0, 2_400), (7.0, 2_400)] {
+        let mut election = candidate();
+        election.stored(record("us", "r1", "1"), at(0));
+        election.failed(at(4), jitter);
+        assert_eq!(election.turn(at(4)), Turn::Wait(at(4) + Duration::from_millis(wait)), "{jitter}");
+    }
+}

@@ -638,3 +638,59 @@ fn a_balancer_on_record_that_is_not_found_is_made_again_when_no_late_delete_can_
     scene.view.status.record = Some(Record::of(&scene.view.status.recorded.clone().unwrap(), None));
     assert!(matches!(scene.pass().cloud, Some(CloudStep::Create(_))));
 }
+
+#[test]
+fn the_end_of_a_drain_is_looked_for_in_time() {
+    let mut scene = settled();
+    scene.verdicts[0].ends = Some(5_010);
+    assert_eq!(scene.pass().wake, Some(NOW + Duration::from_secs(10)));
+    scene.verdicts[0].ends = Some(4_000);
+    assert_eq!(scene.pass().wake, Some(NOW), "it is over");
+}
+
+/// Where no Node is listed, what stands is what the balancer has, not what the object asks for.
+#[test]
+fn the_last_good_set_is_the_balancers_if_that_is_ours() {
+    let mut scene = settled();
+    scene.verdicts.clear();
+    scene.view.endpoints.truncate(1);
+    assert_eq!(scene.pass().choice.endpoints.len(), 3);
+    meddled(
+        &mut scene,
+        |balancer| drop(balancer.labels.insert("cluster.stackit.cloud".to_owned(), "z".to_owned())),
+        NOW,
+    );
+    assert_eq!(scene.pass().choice.endpoints.len(), 1);
+}
+
+#[test]
+fn a_pass_is_settled_when_it_is_done_and_has_nothing_to_write() {
+    let pass = settled().pass();
+    assert!(pass.is_settled());
+    let read = Some(CloudStep::Read("x".to_owned()));
+    assert!(Pass { cloud: read, ..pass.clone() }.is_settled());
+    let delete = Some(CloudStep::Delete(pass.identity.clone().unwrap()));
+    assert!(!Pass { cloud: delete, ..pass.clone() }.is_settled());
+    assert!(!Pass { object: Some(ObjectStep::AddFinalizer), ..pass.clone() }.is_settled());
+    assert!(!Pass { report: Some(Report::default()), ..pass.clone() }.is_settled());
+    assert!(!Pass { outcome: None, ..pass.clone() }.is_settled());
+    assert!(!Pass { outcome: Some(Outcome::Waiting(Waiting::Endpoints)), ..pass }.is_settled());
+}
+
+#[test]
+fn each_write_counts_against_the_budget_and_what_it_takes_out_is_remembered() {
+    let mut scene = settled();
+    scene.loses_a_node();
+    let pass = scene.pass();
+    let step = pass.cloud.clone().unwrap();
+    assert!(matches!(step, CloudStep::Update(_)) && !pass.choice.leaving.is_empty());
+    let before = scene.memory.clone();
+    scene.memory.sending(&CloudStep::Read("x".to_owned()), &pass.choice, NOW, 12);
+    assert_eq!(scene.memory, before, "a read costs nothing");
+    for _ in 0..6 {
+        assert!(scene.memory.budget.next(12) <= NOW);
+        scene.memory.sending(&step, &pass.choice, NOW, 12);
+    }
+    assert_eq!(scene.memory.budget.next(12), NOW + Duration::from_secs(5));
+    assert_ne!(scene.memory.pool, before.pool);
+}

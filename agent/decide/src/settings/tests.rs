@@ -65,6 +65,8 @@ fn each_rule_has_a_value_that_breaks_it() {
         ("nodes.selector", json!("")),
         ("nodes.selector", json!("a b")),
         ("nodes.selector", json!("a=b c")),
+        ("nodes.selector", json!("a b/c")),
+        ("nodes.selector", json!("example.org/-c")),
         ("health.probe.path", json!("readyz")),
         ("health.probe.scheme", json!("tcp")),
         ("health.probe.slow", json!("6s")),
@@ -80,6 +82,8 @@ fn each_rule_has_a_value_that_breaks_it() {
         ("stackit.credentialsDirectory", json!("")),
         ("stackit.region", json!("eu1")),
         ("stackit.region", json!("europe01")),
+        ("stackit.region", json!("eu-01")),
+        ("stackit.region", json!("eu01x")),
         ("stackit.projectID", json!("2028E5D4-af4f-45e2-98df-502be37a4317")),
         ("stackit.networkID", json!("2028e5d4-af4f-15e2-98df-502be37a4317")),
         ("stackit.technicalID", json!("shoot/x")),
@@ -87,6 +91,10 @@ fn each_rule_has_a_value_that_breaks_it() {
         ("stackit.loadBalancerEndpoint", json!("https://")),
         ("stackit.loadBalancerEndpoint", json!("https://host:0")),
         ("stackit.loadBalancerEndpoint", json!("https://host/?a=b")),
+        ("stackit.loadBalancerEndpoint", json!("https://host/#a")),
+        ("stackit.loadBalancerEndpoint", json!("https://host/a b")),
+        ("stackit.loadBalancerEndpoint", json!("https://host/\u{1}")),
+        ("stackit.loadBalancerEndpoint", json!("https://host/<a")),
         ("stackit.tokenEndpoint", json!("ftp://x")),
         ("stackit.requestTimeout", json!("0s")),
         ("loadBalancer.planID", json!("")),
@@ -114,6 +122,8 @@ fn what_users_write_passes() {
         ("nodeName", json!("cp-0.example.org")),
         ("nodes.selector", json!("node-role.kubernetes.io/control-plane=,worker.gardener.cloud/pool==cp , x")),
         ("stackit.region", json!("RegionOne")),
+        ("stackit.region", json!("eu01")),
+        ("loadBalancer.resync", json!("1s")),
         ("stackit.projectID", json!("2028e5d4-af4f-15e2-98df-502be37a4317")),
         ("stackit.networkID", json!("2028e5d4-af4f-45e2-98df-502be37a4317")),
         ("stackit.technicalID", json!("shoot--garden--my-shoot")),
@@ -159,4 +169,46 @@ fn a_range_that_is_not_canonical_is_corrected_in_the_hint() {
 fn a_password_in_a_url_is_not_repeated() {
     let mistakes = with(&[("stackit.tokenEndpoint", json!("ftp://user:hunter2@x y"))]).mistakes();
     assert!(!mistakes.is_empty() && mistakes.iter().all(|m| !format!("{m:?}").contains("hunter2")));
+}
+
+#[test]
+fn what_is_set_is_told_and_an_empty_text_is_nothing() {
+    let keys = [
+        "nodeName",
+        "kubeconfig",
+        "exposure.name",
+        "nodes.file",
+        "stackit.projectID",
+        "stackit.networkID",
+        "stackit.technicalID",
+        "stackit.region",
+        "stackit.loadBalancerEndpoint",
+        "stackit.tokenEndpoint",
+        "stackit.caBundle",
+        "loadBalancer.accessControl.sourceRangesFile",
+    ];
+    let told = |settings: &Settings| {
+        let (stackit, access) = (&settings.stackit, &settings.load_balancer.access_control);
+        [
+            settings.node_name(),
+            settings.kubeconfig(),
+            settings.exposure.name(),
+            settings.nodes.file(),
+            stackit.project_id(),
+            stackit.network_id(),
+            stackit.technical_id(),
+            stackit.region(),
+            stackit.load_balancer_endpoint(),
+            stackit.token_endpoint(),
+            stackit.ca_bundle(),
+            access.source_ranges_file(),
+        ]
+        .map(|text| text.map(str::to_owned))
+    };
+    for (key, position) in keys.iter().zip(0..) {
+        let only = told(&with(&keys.map(|other| (other, json!(if other == *key { "x" } else { "" })))));
+        for (told, other) in only.iter().zip(0..) {
+            assert_eq!(told.as_deref(), (other == position).then_some("x"), "{key} {other}");
+        }
+    }
 }

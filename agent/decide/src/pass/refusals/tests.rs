@@ -223,3 +223,21 @@ fn a_form_that_has_just_worked_is_not_doubted() {
     let (puts, _) = cloud.asked(&balancer(&[1, 9]), after(1300));
     assert_eq!(puts, ["n1 n9 p10 Lean: n9 is refused", "n1 n9 p10 Full: n9 is refused"]);
 }
+
+/// What is missing as a whole is made anew, whatever is refused.
+#[test]
+fn a_port_is_left_out_only_where_listener_and_pool_are_there() {
+    let parts_of = |change: fn(&mut LoadBalancer)| {
+        let mut there = Cloud::with(&[1, 2], |_| None).there;
+        change(&mut there.balancer);
+        let mut wish = balancer(&[1, 2]);
+        for port in [&mut wish.listener.as_mut().unwrap().port, &mut wish.target_pool.as_mut().unwrap().target_port] {
+            *port = 6443;
+        }
+        let Step::Update(update) = plan::diff(&wish, Some(&there)).step else { panic!() };
+        parts(&update).into_iter().filter(|part| matches!(part, Part::Field("port", _))).count()
+    };
+    assert_eq!(parts_of(|_| {}), 1);
+    assert_eq!(parts_of(|there| there.listener = None), 0);
+    assert_eq!(parts_of(|there| there.target_pool = None), 0);
+}

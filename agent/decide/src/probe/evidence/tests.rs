@@ -396,3 +396,52 @@ fn an_api_server_that_goes_on_after_a_pause_is_not_cut_from_its_etcd() {
     scene.answered(Path::Ready, 5100, 5101, Answer::Green);
     assert_eq!(scene.class(5101), ProbeClass::Green);
 }
+
+#[test]
+fn a_run_of_greens_begins_anew_after_anything_else() {
+    let mut scene = Scene::green();
+    scene.answered(Path::Ready, 500, 501, Answer::Green);
+    assert_eq!(scene.at(600).green_since, Some(ms(0)));
+    // Slow, and ended without a word.
+    let id = scene.send(Path::Ready, 1000, false);
+    scene.learn(Event::Ended(id, End::GivenUp), 2100);
+    scene.answered(Path::Ready, 2200, 2201, Answer::Green);
+    assert_eq!(scene.at(2300).green_since, Some(ms(2200)));
+    scene.learn(Event::DialFailed(End::Refused), 2400);
+    scene.answered(Path::Ready, 2500, 2501, Answer::Green);
+    assert_eq!(scene.at(2600).green_since, Some(ms(2500)));
+}
+
+#[test]
+fn what_says_nothing_about_the_node_is_told_to_people() {
+    let mut scene = Scene::green();
+    scene.answered(Path::Ready, 500, 501, Answer::Other(429));
+    assert_eq!((scene.class(600), scene.at(600).found.as_str()), (ProbeClass::Unknown, "answers 429"));
+}
+
+/// It was silent, refused or away itself a moment ago.
+#[test]
+fn who_is_slow_refused_or_away_has_not_lived_since() {
+    let lives = |scene: &mut Scene, at: u64| {
+        scene.answered(Path::Alive, at, at + 1, Answer::Green);
+        scene.at(at + 1).lives_since
+    };
+    let mut scene = Scene::green();
+    assert_eq!(scene.at(2).lives_since, Some(ms(1)));
+    assert_eq!(lives(&mut scene, 500), Some(ms(1)), "it has lived all the while");
+    for (end, at) in [(End::Refused, 1000), (End::Unreachable, 2000)] {
+        scene.learn(Event::DialFailed(end), at);
+        assert_eq!(scene.at(at).lives_since, None);
+        assert_eq!(lives(&mut scene, at + 100), Some(ms(at + 101)));
+    }
+    let id = scene.send(Path::Alive, 3000, false);
+    scene.learn(Event::Ended(id, End::GivenUp), 3999);
+    assert_eq!(scene.at(3999).lives_since, Some(ms(2101)), "it was not slow");
+    let id = scene.send(Path::Alive, 4000, false);
+    scene.learn(Event::Ended(id, End::GivenUp), 5000);
+    assert_eq!(scene.at(5000).lives_since, None);
+    scene.answered(Path::Alive, 6000, 7000, Answer::Green);
+    assert_eq!(scene.at(7000).lives_since, Some(ms(7000)), "its answer was late");
+    scene.answered(Path::Alive, 8000, 9000, Answer::Green);
+    assert_eq!(scene.at(9000).lives_since, Some(ms(9000)));
+}
