@@ -131,7 +131,9 @@ fn every_behaviour_and_fault_of_the_cloud_has_a_test_that_exists() -> Result<()>
 #[test]
 fn every_row_and_rule_of_failover_has_tests_that_exist() -> Result<()> {
     let places = [
+        ("endpoints/rows", "agent/decide/src/endpoints/tests/rows.rs"),
         ("endpoints/rules", "agent/decide/src/endpoints/tests/rules.rs"),
+        ("endpoints/properties", "agent/decide/src/endpoints/tests/properties.rs"),
         ("endpoints", "agent/decide/src/endpoints/tests.rs"),
         ("health", "agent/decide/src/health/tests.rs"),
         ("probe/evidence", "agent/decide/src/probe/evidence/tests.rs"),

@@ -2,7 +2,10 @@ use super::*;
 use proptest::prelude::*;
 use std::time::Duration;
 
+mod properties;
+mod rows;
 mod rules;
+mod scene;
 
 /// Without probes.
 fn choose(verdicts: &[Verdict], last_good: &LastGood) -> Choice {
