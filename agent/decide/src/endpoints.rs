@@ -22,6 +22,7 @@
 mod pool;
 mod quorum;
 mod removal;
+mod sight;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -29,12 +30,13 @@ use std::net::IpAddr;
 use crate::Moment;
 use crate::health::{Class, Mark, NodeAddress, Verdict};
 use crate::names;
-use crate::probe::{ProbeClass, Reading};
+use crate::probe::ProbeClass;
 use crate::settings::{Health, ReAddDelay};
 
 pub use pool::Pool;
 pub use quorum::{Quorum, Quorums};
 pub use removal::{Cause, Leaving};
+pub use sight::Sight;
 
 /// A node that clients are sent to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,37 +92,6 @@ pub enum Frozen {
     NoProof,
     /// Silence never takes one of two targets.
     PoolOfTwo,
-}
-
-/// How far the probes can be relied on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sight {
-    /// They are off, or none has ever been green: the Node objects alone decide.
-    #[default]
-    Blind,
-    /// They have begun: nothing leaves or enters before they could have answered.
-    Starting,
-    /// They see.
-    Seeing,
-}
-
-impl Sight {
-    /// From what the probes say at `now`. `since`: when the first requests were sent, `None` while probes are off;
-    /// `ever_green`: whether any API server has been green since the agent started.
-    pub fn judge<'a>(
-        since: Option<Moment>,
-        ever_green: bool,
-        mut readings: impl Iterator<Item = &'a Reading>,
-        now: Moment,
-        health: &Health,
-    ) -> Self {
-        let Some(since) = since else { return Sight::Blind };
-        if ever_green {
-            return Sight::Seeing;
-        }
-        let over = now.since(since) >= health.probe.slow + health.probe.interval;
-        if over || readings.all(|reading| reading.heard) { Sight::Blind } else { Sight::Starting }
-    }
 }
 
 /// Everything a choice looks at.

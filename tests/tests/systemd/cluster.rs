@@ -31,9 +31,9 @@ async fn node(world: &World, name: &'static str) -> Result<Option<Machine>> {
 
 /// Puts a key in place as gardener-node-agent does: written elsewhere, and moved.
 fn move_key(machine: &Machine, key: &serde_json::Value) -> Result<()> {
-    machine.write("/root/serviceaccount.json", &key.to_string())?;
+    machine.write("/var/tmp/serviceaccount.json", &key.to_string())?;
     machine.run(
-        "chmod 0600 /root/serviceaccount.json && mv /root/serviceaccount.json /etc/shoot-exposure-agent/credentials/ && \
+        "chmod 0600 /var/tmp/serviceaccount.json && mv /var/tmp/serviceaccount.json /etc/shoot-exposure-agent/credentials/ && \
          systemctl restart shoot-exposure-agent-account",
     )?;
     Ok(())

@@ -3,7 +3,7 @@
 use super::super::*;
 use super::names_of;
 use super::scene::*;
-use crate::probe::Green;
+use crate::probe::{Green, Reading};
 use std::time::Duration;
 
 #[test]
