@@ -125,6 +125,18 @@ impl Agent {
         folder: &Folder,
         environment: &[(&str, &str)],
     ) -> Result<Self> {
+        Self::start_of(binary()?, seat, name, settings, folder, environment).await
+    }
+
+    /// As [`Agent::start_at`], of another binary.
+    pub async fn start_of(
+        binary: &Path,
+        seat: &Seat,
+        name: &str,
+        settings: Value,
+        folder: &Folder,
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
         let mut effective = serde_json::json!({
             "apiVersion": "agent.exposure.gardener.cloud/v1alpha1",
             "kind": "AgentConfiguration",
@@ -136,7 +148,7 @@ impl Agent {
         let config = folder.join(format!("{name}.yaml"));
         // JSON is YAML.
         std::fs::write(&config, effective.to_string()).context("writing the settings")?;
-        let mut command = seat.command(binary()?);
+        let mut command = seat.command(binary);
         command.arg("run").arg("--config").arg(&config).env_remove("KUBECONFIG").env_remove("NODE_NAME");
         command.envs(environment.iter().copied());
         let process = Process::start(name, command, folder.join(format!("{name}.log")))?;

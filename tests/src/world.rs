@@ -1,8 +1,8 @@
 //! A whole self-hosted shoot on loopback: API server and etcd, the STACKIT emulator, Gardener's objects, and as many
 //! agents as a test wants. Every agent talks as its ServiceAccount, with the rights of `config/rbac.yaml` and no more.
 
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -210,6 +210,13 @@ impl World {
             Some(seat) => Agent::start_at(seat, name, settings, &self.folder, environment).await,
             None => Agent::start_with(name, settings, &self.folder, environment).await,
         }
+    }
+
+    /// As [`World::agent`], of another binary.
+    pub async fn agent_of(&self, binary: &Path, name: &str, over: Value) -> Result<Agent> {
+        let mut settings = self.settings_of(name)?;
+        merge(&mut settings, over);
+        Agent::start_of(binary, &Seat::here(Ipv4Addr::LOCALHOST), name, settings, &self.folder, &[]).await
     }
 
     /// The API server of a node; the only one, where there are no three.

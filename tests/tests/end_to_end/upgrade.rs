@@ -1,17 +1,22 @@
 //! From one version to the next under load: one agent after the other is stopped and a new process put in its place, while
 //! nodes come and go. Every change reaches the balancer, nothing wrong ever does, and somebody always leads again.
 //!
-//! Old and new are the same binary: what an upgrade asks of it is that a process ends well and the next one takes over.
+//! `SHOOT_EXPOSURE_AGENT_PREVIOUS` names the older binary; `.ci/run` builds one with another revision. Without it old and
+//! new are the same. The file is replaced as on a node; the second round is the way back.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use tests::agent::Agent;
+use tests::agent::{Agent, binary};
+use tests::process::say;
 use tests::wait::until;
 use tests::world::{BALANCER, NODES, World, targets_of};
 
+/// The binary to upgrade from.
+const PREVIOUS: &str = "SHOOT_EXPOSURE_AGENT_PREVIOUS";
 /// Time for a change to reach the balancer, whatever is being restarted: a release is seen at once, a start takes a
 /// second on a busy machine.
 const REACHED: Duration = Duration::from_secs(20);
@@ -50,6 +55,42 @@ impl Load<'_> {
     }
 }
 
+/// Where each agent's binary lies, and the two that take turns there.
+struct Binaries {
+    old: PathBuf,
+    new: PathBuf,
+}
+
+impl Binaries {
+    fn find() -> Result<Self> {
+        let new = binary()?.to_owned();
+        let old = std::env::var_os(PREVIOUS).map(PathBuf::from);
+        if old.is_none() {
+            say(&format!("one version only: {PREVIOUS} names no other binary"));
+        }
+        Ok(Self { old: old.unwrap_or_else(|| new.clone()), new })
+    }
+
+    /// Puts one in place, as a whole.
+    fn install(&self, new: bool, place: &Path) -> Result<()> {
+        let beside = place.with_extension("new");
+        std::fs::copy(if new { &self.new } else { &self.old }, &beside)?;
+        std::fs::rename(beside, place).context("replacing the binary")
+    }
+
+    fn differ(&self) -> bool {
+        self.old != self.new
+    }
+}
+
+/// What a running agent says that it is.
+async fn revision(agent: &Agent) -> Result<String> {
+    let (status, text) = agent.get("/state").await?;
+    ensure!(status == 200, "{status}: {text}");
+    let state: Value = serde_json::from_str(&text)?;
+    Ok(state["revision"].as_str().context("no revision")?.to_owned())
+}
+
 async fn ready(agent: &Agent) -> Result<()> {
     until("the new agent to be ready", REACHED, || async {
         let (status, text) = agent.get("/readyz").await?;
@@ -60,15 +101,18 @@ async fn ready(agent: &Agent) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rolling_restart_of_three_agents_misses_no_change() -> Result<()> {
-    let world = World::start().await?;
+async fn a_rolling_upgrade_of_three_agents_and_the_way_back_miss_no_change() -> Result<()> {
+    let (world, binaries) = (World::start().await?, Binaries::find()?);
+    let places = NODES.map(|node| world.file(&format!("agent-of-{node}")));
     // A node that was taken out may come back at once: here the changes are the load, not the evidence.
     let over =
         json!({"health": {"reAddDelay": {"initial": "0s", "max": "0s"}}, "loadBalancer": {"writesPerMinute": 6000}});
     let mut agents = Vec::new();
-    for node in NODES {
-        agents.push(world.agent(node, over.clone()).await?);
+    for (node, place) in NODES.into_iter().zip(&places) {
+        binaries.install(false, place)?;
+        agents.push(world.agent_of(place, node, over.clone()).await?);
     }
+    let mut before = revision(&agents[0]).await?;
     world.awaits_success(REACHED).await?;
     world.awaits_targets(&NODES, REACHED).await?;
     let mut load = Load { world: &world, changes: 0, longest: Duration::ZERO };
@@ -79,6 +123,7 @@ async fn a_rolling_restart_of_three_agents_misses_no_change() -> Result<()> {
         for index in 0..NODES.len() {
             let index = if round == 0 { index } else { NODES.len() - 1 - index };
             let old = agents[index].process().id();
+            binaries.install(round == 0, &places[index])?;
             agents[index].process().terminate()?;
             // Changes go on while it ends, while nobody may lead, and while the next one starts.
             let ended = async {
@@ -93,6 +138,9 @@ async fn a_rolling_restart_of_three_agents_misses_no_change() -> Result<()> {
             assert_ne!(agents[index].process().id(), old);
             leaders.insert(world.holder().await?);
         }
+        let after = revision(&agents[0]).await?;
+        assert_eq!(after != before, binaries.differ(), "{before} became {after}");
+        before = after;
     }
     ensure!(leaders.len() >= 2, "leadership never changed: {leaders:?}");
     world.awaits_success(REACHED).await?;

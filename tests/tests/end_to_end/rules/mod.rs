@@ -10,6 +10,7 @@ mod leader;
 mod link;
 mod nodes;
 mod probes;
+mod silence;
 
 use std::time::Duration;
 
