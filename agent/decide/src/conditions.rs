@@ -188,7 +188,7 @@ mod tests {
             (finding.status, finding.reason, finding.message)
         };
         let choice = Choice::default();
-        let all = (("True"), Reason::EndpointsHealthy, "all 2 control-plane nodes are healthy".to_owned());
+        let all = ("True", Reason::EndpointsHealthy, "all 2 control-plane nodes are healthy".to_owned());
         assert_eq!(said(&choice, Some(&well)), all);
         let ill = [verdict("b", Class::NoAddress), verdict("a", Class::Silent), verdict("c", Class::Healthy)];
         let (status, reason, message) = said(&choice, Some(&ill));

@@ -421,3 +421,18 @@ fn a_kubeconfig_that_runs_a_program_is_refused_with_the_reason() {
     let error = Way::from_config(&config).unwrap_err();
     assert!(error.to_string().ends_with("the kubeconfig names a user with a password"), "{error}");
 }
+
+#[tokio::test]
+async fn who_has_just_lost_its_etcd_is_asked_four_times_as_often() {
+    let (authority, server) = well().await;
+    let probing = Probing::start(&[server.address], trusting(&authority), settings(|_| ()));
+    probing.settled(server.address).await;
+    let seldom = Duration::from_secs(4);
+    probing.live.send_replace(Arc::new(settings(|probe| probe.interval = seldom)));
+    server.say.send_replace(Say::Now(500, "[-]etcd failed".to_owned()));
+    probing.class(server.address, ProbeClass::EtcdCut).await;
+    let (before, cut) = (server.seen().len(), Instant::now());
+    wait("the next tick", || server.seen().len() >= before + 2).await;
+    let after = cut.elapsed();
+    assert!(after < seldom * 3 / 4, "{after:?}");
+}
