@@ -174,4 +174,14 @@ mod tests {
         assert_eq!(changed(&[0, 1, 2, 1201]), Some(at(1801)));
         assert_eq!(changed(&[0, 1, 2, 1202]), None);
     }
+
+    #[test]
+    fn the_peace_ends_when_it_says() {
+        let mut foreign = Foreign::default();
+        for time in [0, 1, 2] {
+            foreign.changed("plan", at(time));
+        }
+        assert_eq!(foreign.contested(at(601)), ["plan"]);
+        assert_eq!((foreign.left_alone_until("plan", at(602)), foreign.contested(at(602))), (None, vec![]));
+    }
 }

@@ -244,3 +244,17 @@ fn who_has_vanished_is_absent_whatever_was_said_of_it() {
     let absent = judged(&node(), &Health::default()).absent();
     assert_eq!((absent.class, absent.node.as_str()), (Class::Absent, "n"));
 }
+
+/// Who writes Ready=Unknown writes all conditions so.
+#[test]
+fn conditions_that_are_all_unknown_give_way_to_an_answer() {
+    let mut node = node();
+    node.conditions = vec![condition("Ready", "Unknown", "NodeStatusUnknown")];
+    node.conditions.extend(PRESSURES.map(|kind| condition(kind, "Unknown", "NodeStatusUnknown")));
+    let green = Reading { class: ProbeClass::Green, heard: true, ..Reading::default() };
+    let health = Health::default();
+    let judge = Judge { health: &health, own_node: "", wall: 0 };
+    assert_eq!(verdict(&node, Some(&green), judge).class, Class::Healthy);
+    node.conditions[1].status = "True".to_owned();
+    assert_eq!(verdict(&node, Some(&green), judge).class.word(), "pressure");
+}

@@ -164,3 +164,11 @@ fn after_a_failure_the_next_try_waits_a_period_and_up_to_a_fifth_more() {
         assert_eq!(election.turn(at(4)), Turn::Wait(at(4) + Duration::from_millis(wait)), "{jitter}");
     }
 }
+
+#[test]
+fn a_lease_has_been_read_when_it_is_known_that_there_is_none() {
+    let mut election = candidate();
+    assert!(!election.is_read());
+    election.observe(None, at(0));
+    assert!(election.is_read() && !election.is_ours());
+}

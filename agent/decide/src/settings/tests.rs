@@ -124,6 +124,8 @@ fn what_users_write_passes() {
         ("stackit.region", json!("RegionOne")),
         ("stackit.region", json!("eu01")),
         ("loadBalancer.resync", json!("1s")),
+        ("health.reAddDelay.initial", json!("60s")),
+        ("health.reAddDelay.max", json!("8760h")),
         ("stackit.projectID", json!("2028e5d4-af4f-15e2-98df-502be37a4317")),
         ("stackit.networkID", json!("2028e5d4-af4f-45e2-98df-502be37a4317")),
         ("stackit.technicalID", json!("shoot--garden--my-shoot")),
@@ -210,5 +212,12 @@ fn what_is_set_is_told_and_an_empty_text_is_nothing() {
         for (told, other) in only.iter().zip(0..) {
             assert_eq!(told.as_deref(), (other == position).then_some("x"), "{key} {other}");
         }
+    }
+}
+
+#[test]
+fn a_log_level_has_the_word_that_it_is_written_with() {
+    for word in ["error", "warn", "info", "debug", "trace"] {
+        assert_eq!(with(&[("log.level", json!(word))]).log.level.as_str(), word);
     }
 }
