@@ -135,8 +135,8 @@ impl Chronicle {
         let quiet = field("level") == Some("INFO") && !TOLD.iter().any(|told| message.starts_with(told));
         let mut what = message.to_owned();
         if let (Some(why), Some(node)) = (message.strip_prefix("node is left out: "), field("node")) {
-            // All agents judge, the leader acts; and a node that is only waited for is healthy.
-            if !self.leads || field("verdict") == Some("healthy") {
+            // All agents judge, the leader acts.
+            if !self.leads {
                 return None;
             }
             return self.told(format!("{node} is left out: {why}"));

@@ -7,7 +7,7 @@ use decide::Moment;
 use decide::desired::Target;
 use decide::endpoints::{Choice, Frozen};
 use decide::exposure::ExposureView;
-use decide::health::Verdict;
+use decide::health::{Class, Verdict};
 use decide::pass::{CloudStep, Memory, ObjectStep, Pass};
 use decide::plan::{Change, Step};
 use decide::reason::Reason;
@@ -202,7 +202,11 @@ impl Notes {
         for (node, class) in &choice.left_out {
             let known = before.is_some_and(|before| before.left_out.iter().any(|(n, c)| n == node && c == class));
             if !known {
-                info!(exposure, node, verdict = class.word(), "node is left out: {class}");
+                let verdict = class.word();
+                match class {
+                    Class::Healthy => info!(exposure, node, verdict, "node is healthy and waits to enter"),
+                    class => info!(exposure, node, verdict, "node is left out: {class}"),
+                }
             }
         }
         if before.is_none_or(|before| before.endpoints != choice.endpoints) {
