@@ -123,6 +123,7 @@ fn what_users_write_passes() {
         ("nodes.selector", json!("node-role.kubernetes.io/control-plane=,worker.gardener.cloud/pool==cp , x")),
         ("stackit.region", json!("RegionOne")),
         ("stackit.region", json!("eu01")),
+        ("stackit.region", json!("eur01")),
         ("loadBalancer.resync", json!("1s")),
         ("health.reAddDelay.initial", json!("60s")),
         ("health.reAddDelay.max", json!("8760h")),

@@ -17,6 +17,8 @@ fn row_absent_leaves_and_more_than_half_at_once_do_not() {
     assert_eq!(gone.leaving[0].cause, Cause::Gone);
     let most = scene(vec![green("a")], &ABC).serves(&ABC);
     assert_eq!(most.frozen, Some(Frozen::MostNodesAbsent));
+    scene(vec![green("a")], &["a", "b"]).serves(&["a"]);
+    scene(vec![green("a"), green("b")], &["a", "b", "c", "d", "e"]).serves(&["a", "b", "c", "d", "e"]);
     // An API server that is known to be gone makes it true.
     let mut really = bad("b", &Class::Refused, 5_000);
     really.class = Class::Absent;

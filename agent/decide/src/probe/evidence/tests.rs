@@ -445,3 +445,33 @@ fn who_is_slow_refused_or_away_has_not_lived_since() {
     scene.answered(Path::Alive, 8000, 9000, Answer::Green);
     assert_eq!(scene.at(9000).lives_since, Some(ms(9000)));
 }
+
+#[test]
+fn what_waited_while_the_prober_slept_holds_back_no_later_answer() {
+    let mut scene = Scene::green();
+    scene.send(Path::Ready, 500, false);
+    scene.send(Path::Alive, 500, false);
+    scene.evidence.overslept();
+    scene.round(3000, 3001, Answer::Green, Answer::Green);
+    let reading = scene.at(3001);
+    assert_eq!(reading.green, Some(Green { asked: ms(3000), came: ms(3001) }));
+    assert_eq!((reading.class, reading.lives_since), (ProbeClass::Green, Some(ms(1))));
+}
+
+/// An answer to a later request takes nothing back while an earlier one waits.
+#[test]
+fn slow_requests_for_the_living_count_until_a_later_one_is_answered_and_none_before_it_waits() {
+    let mut scene = Scene::green();
+    for at in [500, 600] {
+        scene.send(Path::Ready, at, false);
+    }
+    let early = scene.send(Path::Alive, 500, false);
+    let given_up = scene.send(Path::Alive, 600, false);
+    scene.learn(Event::Ended(given_up, End::GivenUp), 1700);
+    assert_eq!(scene.class(1700), ProbeClass::Silent);
+    scene.answered(Path::Alive, 1710, 1711, Answer::Green);
+    assert_eq!(scene.class(1711), ProbeClass::Silent, "one before it waits");
+    scene.learn(Event::Answered(early, Answer::Green), 1720);
+    scene.answered(Path::Alive, 1730, 1731, Answer::Green);
+    assert_ne!(scene.class(1731), ProbeClass::Silent);
+}
