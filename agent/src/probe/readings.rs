@@ -58,7 +58,7 @@ pub(super) struct Measure {
 pub(super) struct Change {
     /// Readers have to know.
     pub(super) tell: bool,
-    /// It was green and is bad.
+    /// It is bad, and was not before.
     pub(super) turned: bool,
     /// When time alone may change it.
     pub(super) next: Option<Moment>,
@@ -141,7 +141,7 @@ impl Readings {
         let matters = || self.looks.values().any(|look| !look.seen.is_green());
         Change {
             tell: seen != before || (news && matters()),
-            turned: before.is_green() && seen.is_bad(),
+            turned: seen.is_bad() && !before.is_bad(),
             next: reading.next,
         }
     }

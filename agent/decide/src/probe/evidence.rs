@@ -317,7 +317,10 @@ impl Evidence {
             muted: self.muted,
             denied_since: self.denied.as_ref().map(|(since, _)| *since),
             found,
-            next: self.open.values().filter(|open| !open.void).map(|o| o.since + slow).filter(|at| *at > now).min(),
+            next: {
+                let slow = self.open.values().filter(|open| !open.void).map(|open| open.since + slow);
+                slow.chain(self.lives_since.map(|since| since + LIVES)).filter(|at| *at > now).min()
+            },
         }
     }
 

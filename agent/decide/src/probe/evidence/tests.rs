@@ -475,3 +475,14 @@ fn slow_requests_for_the_living_count_until_a_later_one_is_answered_and_none_bef
     scene.answered(Path::Alive, 1730, 1731, Answer::Green);
     assert_ne!(scene.class(1731), ProbeClass::Silent);
 }
+
+/// Else nobody looks before the next answer.
+#[test]
+fn what_was_found_right_after_a_start_counts_as_soon_as_it_has_lived_for_long_enough() {
+    let mut scene = Scene::green();
+    scene.answered(Path::Ready, 100, 101, Answer::Etcd);
+    let reading = scene.at(101);
+    assert_ne!(reading.class, ProbeClass::EtcdCut);
+    assert_eq!(reading.next, Some(ms(501)));
+    assert_eq!((scene.class(501), scene.at(501).next), (ProbeClass::EtcdCut, None));
+}
