@@ -1,6 +1,6 @@
 use super::provider_config::{PROVIDER_API, PROVIDER_KIND};
 use super::*;
-use crate::status::LastOperation;
+use crate::status::{LastOperation, Record, RecordedTarget};
 use serde_json::json;
 
 fn facts() -> Facts {
@@ -145,4 +145,18 @@ fn an_absent_class_is_shoot() {
     assert!(!is_ours(&ExposureView { kind: "Stackit".to_owned(), ..view() }, &settings));
     settings.exposure.name = "other".to_owned();
     assert!(!is_ours(&view(), &settings));
+}
+
+#[test]
+fn where_the_others_are_is_told_by_the_endpoints_and_by_what_the_balancer_had() {
+    let address = |kind: &str, address: &str| NodeAddress { kind: kind.to_owned(), address: address.to_owned() };
+    let addresses =
+        vec![address("Hostname", "10.0.0.9"), address("InternalIP", "10.0.0.1"), address("InternalIP", "x")];
+    let mut view = view();
+    assert!(targets(&view).is_empty());
+    view.endpoints = vec![SpecEndpoint { node_name: "a".to_owned(), addresses }];
+    let identity = resolve(&view, vec![], &facts()).unwrap().identity;
+    let target = RecordedTarget { name: "b".to_owned(), ip: [10, 0, 0, 2].into() };
+    view.status.record = Some(Record { targets: vec![target], ..Record::of(&identity, None) });
+    assert_eq!(targets(&view), [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()].into());
 }

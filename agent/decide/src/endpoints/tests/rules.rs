@@ -32,6 +32,8 @@ fn rule_2_two_of_three_silent_or_cut_is_a_shared_cause() {
     for class in [Class::Silent, Class::EtcdCut] {
         let two = scene(vec![green("a"), bad("b", &class, 60_000), bad("c", &class, 60_000)], &ABC);
         assert_eq!(two.serves(&ABC).frozen, Some(Frozen::SharedCause));
+        let half = vec![green("a"), green("b"), bad("c", &class, 60_000), bad("d", &class, 60_000)];
+        assert_eq!(scene(half, &["a", "b", "c", "d"]).choose().frozen, Some(Frozen::SharedCause), "no majority");
     }
 }
 
@@ -176,4 +178,16 @@ fn before_the_probes_could_have_answered_nothing_leaves_or_enters() {
     let mut starting = scene(vec![green("a"), not_ready("b"), green("c")], &["a", "b"]);
     starting.outlook.sight = Sight::Starting;
     starting.serves(&["a", "b"]);
+}
+
+#[test]
+fn who_has_left_stays_out_for_its_delay_and_is_looked_at_when_that_is_over() {
+    let left = |millis: u64| {
+        let gone = one(bad("c", &Class::Refused, millis + 500)).serves(&["a", "b"]);
+        let mut back = scene(vec![green("a"), green("b"), green("c")], &["a", "b"]);
+        back.pool.sent(&gone, ago(millis));
+        back
+    };
+    assert_eq!(left(1_999).serves(&["a", "b"]).wake, Some(NOW + Duration::from_millis(1)));
+    assert_eq!(left(2_000).serves(&ABC).wake, None);
 }

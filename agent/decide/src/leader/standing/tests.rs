@@ -240,3 +240,15 @@ fn stackit_down_for_all_changes_the_leader_once_a_minute_at_most() {
     // Each has its turn, and none for good.
     assert!((5..=60).contains(&changes.len()), "{} changes in an hour", changes.len());
 }
+
+#[test]
+fn a_strain_is_one_and_an_ailment_has_its_words() {
+    assert!(!Strain::default().is_any());
+    assert!(Strain { tokenless: Some(at(1)), ..Strain::default() }.is_any());
+    let words: Vec<String> = [Ailment::Unanswered, Ailment::Tokenless, Ailment::Isolated, Ailment::Drained]
+        .map(|ailment| ailment.to_string())
+        .into();
+    for (word, said) in ["STACKIT", "token", "silent", "drained"].iter().zip(&words) {
+        assert!(said.contains(word), "{words:?}");
+    }
+}

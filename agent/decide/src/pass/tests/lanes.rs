@@ -160,3 +160,20 @@ fn before_the_nodes_are_listed_what_stands_stands() {
     let pass = pass(&situation);
     assert_eq!((pass.choice.endpoints.len(), pass.choice.frozen, pass.cloud), (3, None, None));
 }
+
+#[test]
+fn additions_wait_for_the_budget_and_removals_do_not() {
+    let mut scene = settled();
+    meddled(&mut scene, |balancer| drop(balancer.target_pool.as_mut().unwrap().targets.pop_first()), NOW);
+    let pass = scene.pass();
+    let Some(step @ CloudStep::Update(_)) = pass.cloud else { panic!() };
+    let per_minute = scene.settings.load_balancer.writes_per_minute;
+    while scene.memory.budget.next(per_minute) <= NOW {
+        scene.memory.sending(&step, &pass.choice, NOW, per_minute);
+    }
+    let fits = scene.memory.budget.next(per_minute);
+    assert_eq!((scene.pass().cloud, scene.pass().wake), (None, Some(fits)));
+    assert!(matches!(scene.at(fits).cloud, Some(CloudStep::Update(_))));
+    scene.verdicts[1].class = Class::NotReady("Ready=False".to_owned());
+    assert!(matches!(scene.pass().cloud, Some(CloudStep::Update(_))));
+}
