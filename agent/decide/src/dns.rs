@@ -167,4 +167,9 @@ mod tests {
         assert!(matches!(decided(&[Ingress::default()], &[], None), Step::Waiting(_)));
         assert!(matches!(decided(&[ip("10.0.0.1")], &[], None), Step::Waiting(_)));
     }
+
+    #[test]
+    fn the_external_record_has_the_shoots_name() {
+        assert_eq!(name("root"), "root-external");
+    }
 }

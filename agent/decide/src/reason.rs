@@ -96,3 +96,18 @@ impl Reason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_should_look_at_is_a_warning_and_news_is_not() {
+        for reason in [Reason::TargetsFrozen, Reason::ForeignWriter, Reason::CredentialsInvalid] {
+            assert!(reason.is_warning(), "{}", reason.word());
+        }
+        for reason in [Reason::TargetAdded, Reason::TargetRemoved, Reason::LoadBalancerReady, Reason::Paused] {
+            assert!(!reason.is_warning(), "{}", reason.word());
+        }
+    }
+}

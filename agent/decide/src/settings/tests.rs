@@ -68,6 +68,8 @@ fn each_rule_has_a_value_that_breaks_it() {
         ("nodes.selector", json!("a b/c")),
         ("nodes.selector", json!("example.org/-c")),
         ("health.probe.path", json!("readyz")),
+        ("health.probe.path", json!("/ready z")),
+        ("health.probe.path", json!("/readyz#x")),
         ("health.probe.scheme", json!("tcp")),
         ("health.probe.slow", json!("6s")),
         ("health.probe.interval", json!("0s")),
@@ -125,6 +127,7 @@ fn what_users_write_passes() {
         ("stackit.region", json!("eu01")),
         ("stackit.region", json!("eur01")),
         ("loadBalancer.resync", json!("1s")),
+        ("leaderElection.leaseDuration", json!("11s")),
         ("health.reAddDelay.initial", json!("60s")),
         ("health.reAddDelay.max", json!("8760h")),
         ("stackit.projectID", json!("2028e5d4-af4f-15e2-98df-502be37a4317")),
@@ -221,4 +224,10 @@ fn a_log_level_has_the_word_that_it_is_written_with() {
     for word in ["error", "warn", "info", "debug", "trace"] {
         assert_eq!(with(&[("log.level", json!(word))]).log.level.as_str(), word);
     }
+}
+
+#[test]
+fn a_mistake_says_where_and_what() {
+    let mistake = with(&[("health.probe.path", json!("readyz"))]).mistakes().remove(0);
+    assert_eq!(mistake.to_string(), "health.probe.path: \"readyz\" does not begin with /");
 }

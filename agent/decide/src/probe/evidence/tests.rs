@@ -486,3 +486,16 @@ fn what_was_found_right_after_a_start_counts_as_soon_as_it_has_lived_for_long_en
     assert_eq!(reading.next, Some(ms(501)));
     assert_eq!((scene.class(501), scene.at(501).next), (ProbeClass::EtcdCut, None));
 }
+
+/// The two requests of a tick begin together: one that still waits holds back nothing of the other.
+#[test]
+fn of_two_that_began_together_each_counts_when_it_is_answered() {
+    let mut scene = Scene::default();
+    let [ready, alive] = [Path::Ready, Path::Alive].map(|path| scene.send(path, 500, false));
+    assert_eq!(scene.evidence.open(), 2);
+    scene.learn(Event::Answered(ready, Answer::Green), 510);
+    let green = Some(Green { asked: ms(500), came: ms(510) });
+    assert_eq!((scene.at(510).class, scene.at(510).green, scene.evidence.open()), (ProbeClass::Green, green, 1));
+    scene.learn(Event::Answered(alive, Answer::Green), 520);
+    assert_eq!((scene.at(520).lives_since, scene.evidence.open()), (Some(ms(520)), 0));
+}
