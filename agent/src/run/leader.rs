@@ -27,7 +27,7 @@ const LOOK_UP: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// While somebody wants to know whether etcd serves, no server is waited for longer: it may be the one that is cut off, and
 /// a write that an etcd without a leader has lost is answered after seven seconds.
-const HASTE: std::time::Duration = std::time::Duration::from_millis(700);
+const HASTE: std::time::Duration = std::time::Duration::from_millis(300);
 
 /// Until when this agent may act as the leader; `None`: it is not.
 pub type Leadership = Option<Moment>;
