@@ -233,7 +233,12 @@ fn entering<'a>(round: &Round<'a>, members: &[Member<'_>], wake: &mut Option<Mom
 /// Whether a node has shown enough to enter.
 fn is_proven(round: &Round<'_>, verdict: &Verdict) -> bool {
     match round.outlook.sight {
-        Sight::Blind => true,
+        // Where the probes say the same of all, they may ask in the wrong place. Of one alone they know enough: who starts
+        // on a busy machine must not bring back what others have taken out.
+        Sight::Blind => {
+            let asked = round.verdicts.iter().filter(|other| other.ip.is_some() && other.class != Class::Absent);
+            !verdict.by_probe.is_bad() || asked.into_iter().all(|other| other.by_probe.is_bad())
+        }
         Sight::Starting => false,
         Sight::Seeing => match verdict.probe.class {
             ProbeClass::Green => verdict.probe.fresh_greens >= round.health.probe.success_threshold,

@@ -191,3 +191,25 @@ fn who_has_left_stays_out_for_its_delay_and_is_looked_at_when_that_is_over() {
     assert_eq!(left(1_999).serves(&["a", "b"]).wake, Some(NOW + Duration::from_millis(1)));
     assert_eq!(left(2_000).serves(&ABC).wake, None);
 }
+
+/// An agent that has had no good answer yet brings back nobody whose API server it knows to be gone.
+#[test]
+fn who_sees_nothing_yet_lets_nobody_in_whose_api_server_is_gone_unless_all_seem_so() {
+    let unknown = |name| {
+        let mut node = green(name);
+        node.probe = Reading::default();
+        node
+    };
+    let blind = |verdicts, members| {
+        let mut scene = scene(verdicts, members);
+        scene.outlook.sight = Sight::Blind;
+        scene
+    };
+    for class in [Class::Refused, Class::Shutdown, red()] {
+        let gone = || bad("c", &class, 500);
+        blind(vec![unknown("a"), unknown("b"), gone()], &["a", "b"]).serves(&["a", "b"]);
+        blind(vec![unknown("a"), unknown("b"), gone()], &ABC).serves(&ABC);
+    }
+    let all = ABC.map(|name| bad(name, &Class::Refused, 500)).to_vec();
+    blind(all, &[]).serves(&ABC);
+}
