@@ -127,7 +127,8 @@ pub struct Reading {
     pub fresh_greens: u32,
     /// Whether it has ever answered.
     pub answered: bool,
-    /// Whether there was any word at all, be it of an error on the way.
+    /// Whether there was a word on whether it is ready, be it of an error on the way. That it lives is none, nor is one
+    /// failing answer.
     pub heard: bool,
     /// Silence does not count: its kubelet is alive, so the path is broken, not the node.
     pub muted: bool,
@@ -313,7 +314,7 @@ impl Evidence {
             green: self.green,
             fresh_greens: self.fresh_greens,
             answered: self.answered,
-            heard: self.answered || self.state != State::Nothing,
+            heard: self.state != State::Nothing,
             muted: self.muted,
             denied_since: self.denied.as_ref().map(|(since, _)| *since),
             found,

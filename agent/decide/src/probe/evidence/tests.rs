@@ -499,3 +499,21 @@ fn of_two_that_began_together_each_counts_when_it_is_answered() {
     scene.learn(Event::Answered(alive, Answer::Green), 520);
     assert_eq!((scene.at(520).lives_since, scene.evidence.open()), (Some(ms(520)), 0));
 }
+
+/// Of the two requests of a first tick the one that does not wait for etcd is answered first: that lasts a millisecond, in
+/// which an agent that had just started took itself for blind, and brought back a dead target.
+#[test]
+fn that_it_lives_and_that_it_failed_once_are_no_word_on_whether_it_is_ready() {
+    let mut scene = Scene::default();
+    scene.answered(Path::Alive, 500, 501, Answer::Green);
+    assert!(scene.at(501).answered && !scene.at(501).heard);
+    scene.answered(Path::Ready, 500, 502, failing());
+    assert!(!scene.at(502).heard);
+    scene.answered(Path::Ready, 1000, 1001, failing());
+    assert!(scene.at(1001).heard, "twice is red");
+    for said in [Answer::Green, Answer::Etcd, Answer::Shutdown, Answer::Denied(403), Answer::Other(429)] {
+        let mut scene = Scene::default();
+        scene.answered(Path::Ready, 500, 501, said.clone());
+        assert!(scene.at(501).heard, "{said:?}");
+    }
+}
