@@ -264,7 +264,7 @@ fn probed(
         Class::EtcdCut => {
             let serves = etcd_serves(round, verdict);
             if !serves {
-                // The renewal that ends the doubt is no event.
+                // That a request still waits, and so the doubt ends, is no event.
                 removal.wake = earlier(removal.wake, Some(round.now + DOUBT));
             }
             witnessed(Cause::EtcdCut, serves)
