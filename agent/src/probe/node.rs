@@ -99,6 +99,12 @@ fn number() -> u64 {
     LAST.fetch_add(1, Ordering::Relaxed)
 }
 
+/// Until the next tick: up to a tenth less or more than `interval`, so that agents and nodes do not stay in step.
+/// `random`: from 0 to 1.
+pub(super) fn pause(interval: Duration, random: f64) -> Duration {
+    interval.mul_f64(0.9 + random / 5.0)
+}
+
 impl Node {
     pub(super) fn new(
         target: Target,
@@ -204,9 +210,8 @@ impl Node {
     /// What is due each interval.
     fn tick(&mut self, now: Moment) {
         let probe = self.probe();
-        let jitter = rand::rng().random_range(0.9..1.1);
         let interval = if self.is_close(now, &probe) { probe.interval / CLOSER } else { probe.interval };
-        self.due = now + interval.mul_f64(jitter);
+        self.due = now + pause(interval, rand::rng().random());
         self.tick += 1;
         self.lost = 0;
         let until = self.due + probe.interval;

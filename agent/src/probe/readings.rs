@@ -107,10 +107,10 @@ impl Readings {
         }
     }
 
-    /// Until when somebody will have looked again at every target.
+    /// Until when somebody will have looked again, for each target.
     #[cfg(test)]
-    pub(super) fn quiet_until(&self) -> Moment {
-        self.looks.values().map(|look| look.until).min().unwrap_or_default()
+    pub(super) fn quiet_until(&self) -> Vec<Moment> {
+        self.looks.values().map(|look| look.until).collect()
     }
 
     /// Changes the evidence of a target. `news`: something came back, which matters while anybody is not green, as the

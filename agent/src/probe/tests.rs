@@ -89,12 +89,15 @@ impl Probing {
 
     /// From now on nothing is asked for a long time, unless something happens.
     async fn quiet(&self) {
-        let long = Duration::from_secs(60);
+        self.quiet_for(Duration::from_secs(60)).await;
+    }
+
+    async fn quiet_for(&self, long: Duration) {
         self.live.send_replace(Arc::new(settings(|probe| probe.interval = long)));
         wait("the last tick and its answers", || {
             let out = self.out.borrow();
             let open: usize = out.evidence.values().map(decide::probe::Evidence::open).sum();
-            open == 0 && out.quiet_until() > clock::now() + long
+            open == 0 && out.quiet_until().iter().all(|until| *until > clock::now() + long)
         })
         .await;
     }
@@ -147,6 +150,34 @@ async fn one_connection_is_held_and_every_fourth_tick_has_one_of_its_own() {
     assert!(seen.iter().all(|seen| seen.host == NAME && seen.authorization.is_empty()), "{seen:?}");
     let text = probing.metrics.encode(crate::admin::metrics::Format::Prometheus).unwrap();
     assert!(!text.contains("probe_results_total{class=\"green\"} 0"), "{text}");
+}
+
+#[test]
+fn a_tick_is_a_tenth_early_or_late_at_most() {
+    let pauses = [0.0, 0.25, 0.5, 1.0].map(|random| super::node::pause(Duration::from_millis(500), random).as_millis());
+    assert_eq!(pauses, [450, 475, 500, 550]);
+}
+
+#[tokio::test]
+async fn no_two_nodes_stay_in_step() {
+    let (authority, one) = well().await;
+    let (two, three) = (
+        Server::start(Accept::Tls(authority.acceptor(NAME, "h2"))).await,
+        Server::start(Accept::Tls(authority.acceptor(NAME, "h2"))).await,
+    );
+    let addresses = [one.address, two.address, three.address];
+    let probing = Probing::start(&addresses, trusting(&authority), settings(|_| ()));
+    for address in addresses {
+        probing.settled(address).await;
+    }
+    let begun = clock::now();
+    let day = Duration::from_secs(24 * 3600);
+    probing.quiet_for(day).await;
+    // When the next tick is due, but for a day: that is when somebody looks after it.
+    let due: Vec<Duration> = probing.out.borrow().quiet_until().iter().map(|until| until.since(begun + day)).collect();
+    assert!(due.iter().all(|due| (day.mul_f64(0.9)..=day.mul_f64(1.1) + SOON).contains(due)), "{due:?}");
+    // Without it they would be apart by no more than the ticks before.
+    assert!(due.iter().any(|other| other.abs_diff(due[0]) > SOON), "{due:?}");
 }
 
 #[tokio::test]

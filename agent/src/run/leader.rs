@@ -4,6 +4,7 @@
 //! ailing leader does not wait for its work, which may hang: a PUT of it carries a version, and a name rests after a
 //! DELETE of others.
 
+use std::mem::discriminant;
 use std::sync::Arc;
 
 use decide::Moment;
@@ -82,7 +83,7 @@ pub async fn run(candidate: Candidate, out: watch::Sender<Leadership>, mut stop:
     let following = follow("the Lease", api, Some(format!("metadata.name={name}")), lease::view, seen);
     tokio::pin!(following);
     let mut election = Election::new(identity.clone(), timings);
-    let mut holder = None;
+    let (mut holder, mut failing) = (None, None);
     let mut strained = strains.changes();
     while !*stop.borrow() {
         progress.beat();
@@ -116,8 +117,18 @@ pub async fn run(candidate: Candidate, out: watch::Sender<Leadership>, mut stop:
                     election.failed(clock::now(), rand::random());
                 }
             }
-            Turn::Create => attempt(&leases, None, &mut election, &quorum, &hurry).await,
-            Turn::Take(base) | Turn::Renew(base) => attempt(&leases, Some(base), &mut election, &quorum, &hurry).await,
+            turn @ (Turn::Create | Turn::Take(_) | Turn::Renew(_)) => {
+                let base = if let Turn::Take(base) | Turn::Renew(base) = turn { Some(base) } else { None };
+                let failure = attempt(&leases, base, &mut election, &quorum, &hurry).await;
+                // Once for each kind of failure in a row, however often it is tried.
+                let kind = failure.as_ref().map(discriminant);
+                match &failure {
+                    Some(failure) if kind != failing => warn!(lease = name, %failure, "cannot write the Lease"),
+                    None if failing.is_some() => info!(lease = name, "the Lease can be written again"),
+                    _ => {}
+                }
+                failing = kind;
+            }
         }
     }
     let held = election.record().filter(|record| record.holder == identity).cloned();
@@ -139,14 +150,15 @@ fn take_in(election: &mut Election, watched: &Watched<Record>, name: &str, check
     }
 }
 
-/// One turn to hold the Lease: a try through each API server, best first, until one has answered for etcd.
+/// One turn to hold the Lease: a try through each API server, best first, until one has answered for etcd. The last failure
+/// if none has.
 async fn attempt(
     leases: &Leases,
     base: Option<Record>,
     election: &mut Election,
     quorum: &watch::Sender<Option<Quorum>>,
     hurry: &Notify,
-) {
+) -> Option<ApiFailure> {
     let (mut tried, mut last) = (Vec::new(), None);
     // Asked for anew each time: what is learned by a try changes it.
     while let Some(server) = leases.order().into_iter().find(|server| !tried.contains(server)) {
@@ -180,14 +192,17 @@ async fn attempt(
             Ok(record) => {
                 election.stored(record, sent);
                 quorum.send_replace(Some(Quorum { sent, answered: clock::now() }));
-                return;
+                return None;
             }
             Err(ApiFailure::Conflict) => {
                 debug!(%server, "the Lease has changed meanwhile");
                 election.failed(sent, rand::random());
                 // Perhaps by ourselves: the answer to an earlier try was lost.
                 match leases.read(server).await {
-                    Ok(current) => return election.observe(current, clock::now()),
+                    Ok(current) => {
+                        election.observe(current, clock::now());
+                        return None;
+                    }
                     // The watch brings it, a little later.
                     Err(failure) => warn!(%server, %failure, "cannot read the Lease"),
                 }
@@ -199,9 +214,7 @@ async fn attempt(
             }
         }
     }
-    if let Some(failure) = last {
-        warn!(%failure, "cannot write the Lease");
-    }
+    last
 }
 
 /// Whether some API server has stored that.

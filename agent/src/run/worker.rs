@@ -5,6 +5,7 @@
 
 mod answers;
 mod context;
+mod freezes;
 mod lanes;
 mod notes;
 mod sight;

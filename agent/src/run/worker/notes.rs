@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use decide::Moment;
 use decide::desired::Target;
-use decide::endpoints::{Choice, Frozen};
+use decide::endpoints::Choice;
 use decide::exposure::ExposureView;
 use decide::health::{Class, Verdict};
 use decide::pass::{CloudStep, Memory, ObjectStep, Pass};
@@ -15,6 +15,7 @@ use decide::retry::FaultKind;
 use decide::status::Outcome;
 use tracing::{debug, info, warn};
 
+use super::freezes::{Freezes, News};
 use crate::admin::Metrics;
 use crate::admin::metrics::{Controller, DriftField, FrozenReason, NodeVerdict, PassResult};
 use crate::cloud::carry_out::Carried;
@@ -36,6 +37,7 @@ pub(super) struct Notes {
     /// UID of the object of which it was said that it is somebody else's.
     strange: String,
     choice: Option<Choice>,
+    freezes: Freezes,
     outcome: Option<Outcome>,
     warnings: Vec<String>,
     leads: bool,
@@ -69,6 +71,7 @@ impl Notes {
             left_behind: None,
             strange: String::new(),
             choice: None,
+            freezes: Freezes::default(),
             outcome: None,
             warnings: Vec::new(),
             leads: false,
@@ -82,6 +85,7 @@ impl Notes {
     /// There is no object to work on.
     pub(super) fn absent(&mut self) {
         self.choice = None;
+        self.freezes = Freezes::default();
         self.outcome = None;
     }
 
@@ -161,7 +165,8 @@ impl Notes {
             self.metrics.set_targets(memory.observed().map_or(0, |observed| observed.balancer.targets().len()));
         }
         self.metrics.set_frozen(pass.choice.frozen.and_then(|frozen| FrozenReason::from_word(frozen.word())));
-        self.choice(&pass.choice, leads);
+        self.frozen(pass, leads);
+        self.choice(&pass.choice);
         self.plan(pass);
         for warning in pass.warnings.iter().filter(|warning| !self.warnings.contains(warning)) {
             warn!(exposure = self.exposure, "{warning}");
@@ -181,23 +186,27 @@ impl Notes {
         }
     }
 
-    fn choice(&mut self, choice: &Choice, leads: bool) {
+    fn frozen(&mut self, pass: &Pass, leads: bool) {
+        let news = self.freezes.next(pass.choice.frozen, clock::now());
         let exposure = &self.exposure;
-        let before = self.choice.as_ref();
-        if before == Some(choice) {
-            return;
-        }
-        let frozen_before = before.and_then(|before| before.frozen);
-        if frozen_before != choice.frozen {
-            if let Some(why) = choice.frozen {
+        match news {
+            Some(News::Frozen(why)) => {
                 let reason = Reason::TargetsFrozen;
                 warn!(exposure, reason = reason.word(), cause = why.word(), "{why}: the last good set stays");
                 if leads {
                     self.announce(reason, why.word(), &format!("{why}: the last good set stays"));
                 }
-            } else {
-                info!(exposure, "targets are free again, they were frozen: {}", frozen_word(frozen_before));
             }
+            Some(News::Free(why)) => info!(exposure, "targets are free again, they were frozen: {}", why.word()),
+            None => {}
+        }
+    }
+
+    fn choice(&mut self, choice: &Choice) {
+        let exposure = &self.exposure;
+        let before = self.choice.as_ref();
+        if before == Some(choice) {
+            return;
         }
         for (node, class) in &choice.left_out {
             let known = before.is_some_and(|before| before.left_out.iter().any(|(n, c)| n == node && c == class));
@@ -359,10 +368,6 @@ impl Notes {
             self.announce(reason, &format!("Add {}", target.name), &note);
         }
     }
-}
-
-fn frozen_word(frozen: Option<Frozen>) -> &'static str {
-    frozen.map_or("", Frozen::word)
 }
 
 /// The balancer that a step is about.
