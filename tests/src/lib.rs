@@ -10,6 +10,7 @@ pub mod control_plane;
 pub mod emulator;
 pub mod failover;
 pub mod fixture;
+pub mod gardener;
 pub mod impostor;
 pub mod namespaces;
 pub mod openapi;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tests::agent::{Agent, run};
 use tests::control_plane::ControlPlane;
 use tests::control_plane::users::ADMIN;
+use tests::gardener;
 use tests::process::Folder;
 use tests::world::{NETWORK, repository};
 
@@ -161,6 +162,71 @@ async fn a_real_api_server_takes_every_object_strictly() -> Result<()> {
     let wrong = base.replace("readOnlyRootFilesystem", "readOnlyRootFileSystem");
     let output = accepted(&wrong).await?;
     assert!(!output.status.success() && said(&output).contains("readOnlyRootFileSystem"), "{}", said(&output));
+    Ok(())
+}
+
+/// Has Gardener's own definitions of the kinds that Kubernetes does not know; in `Err` why they cannot be had.
+async fn gardeners_definitions() -> Result<Result<(), String>> {
+    for (group, plural) in [
+        ("extensions.gardener.cloud", "operatingsystemconfigs"),
+        ("monitoring.coreos.com", "podmonitors"),
+        ("monitoring.coreos.com", "prometheusrules"),
+    ] {
+        match gardener::definition(group, plural).await? {
+            Ok(definition) => drop(ControlPlane::shared().await?.apply(&[&definition]).await?),
+            Err(why) => return Ok(Err(why)),
+        }
+    }
+    Ok(Ok(()))
+}
+
+#[tokio::test]
+async fn gardeners_own_definitions_take_the_operating_system_config_and_the_monitoring() -> Result<()> {
+    if let Err(why) = gardeners_definitions().await? {
+        println!("not compared with Gardener's Go module: {why}");
+        return Ok(());
+    }
+    let mut snippet: Value = serde_saphyr::from_str(&printed(&["operating-system-config"])?)?;
+    for (field, value) in [
+        ("apiVersion", json!("extensions.gardener.cloud/v1alpha1")),
+        ("kind", json!("OperatingSystemConfig")),
+        ("metadata", json!({"name": "control-plane", "namespace": "kube-system"})),
+    ] {
+        snippet[field] = value;
+    }
+    (snippet["spec"]["type"], snippet["spec"]["purpose"]) = (json!("gardenlinux"), json!("reconcile"));
+    let snippet = snippet.to_string();
+    for (text, field) in [
+        (&snippet, "filePathInImage"),
+        (&file("config/monitoring/podmonitor.yaml")?, "podMetricsEndpoints"),
+        (&file("config/monitoring/alerts.yaml")?, "annotations"),
+    ] {
+        let output = accepted(text).await?;
+        let answer = said(&output);
+        assert!(output.status.success() && answer.contains("(server dry run)"), "{answer}");
+        assert!(!answer.contains("Warning"), "{answer}");
+        // It would say so if something was wrong.
+        let wrong = text.replace(field, "misspelt");
+        let output = accepted(&wrong).await?;
+        assert!(!output.status.success() && said(&output).contains("misspelt"), "{}", said(&output));
+    }
+    Ok(())
+}
+
+/// As Gardener's description of the field has it: for each of the paths there must be a file.
+#[test]
+fn the_units_name_files_that_come_with_them() -> Result<()> {
+    let snippet: Value = serde_saphyr::from_str(&printed(&["operating-system-config"])?)?;
+    let files: BTreeSet<&str> =
+        snippet["spec"]["files"].as_array().unwrap().iter().filter_map(|file| file["path"].as_str()).collect();
+    let units = snippet["spec"]["units"].as_array().unwrap();
+    let named: Vec<&str> = units
+        .iter()
+        .flat_map(|unit| unit["filePaths"].as_array().into_iter().flatten())
+        .filter_map(Value::as_str)
+        .collect();
+    assert_eq!(named.len(), 3, "{named:?}");
+    assert!(named.iter().all(|path| files.contains(path)), "{named:?} {files:?}");
     Ok(())
 }
 

@@ -220,16 +220,17 @@ fn audited(log: &Path, from: usize) -> Result<Vec<String>> {
         let ours = event["user"]["username"] == AGENT.name && object["resource"] != "leases";
         if ours && ["create", "update", "patch", "delete"].contains(&verb) {
             let at = &event["requestReceivedTimestamp"];
-            writes.push(format!("{verb} {}/{} at {at}", object["resource"], object["subresource"]));
+            let (resource, part, body) = (&object["resource"], &object["subresource"], &event["requestObject"]);
+            writes.push(format!("{verb} {resource}/{part} at {at}: {body}, answered {}", event["responseStatus"]));
         }
     }
     Ok(writes)
 }
 
-/// As [`World::without_exposure`], and a file with every request.
+/// As [`World::without_exposure`], and a file with every request and what it sends.
 async fn audited_world(folder: &Folder, api_servers: u8) -> Result<World> {
     let (policy, log) = (folder.join("policy.yaml"), folder.join("audit.log"));
-    let rules = json!([{"level": "Metadata", "omitStages": ["RequestReceived"]}]);
+    let rules = json!([{"level": "Request", "omitStages": ["RequestReceived"]}]);
     std::fs::write(&policy, json!({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": rules}).to_string())?;
     let mut builder = ControlPlane::builder().api_servers(api_servers);
     if api_servers > 1 {

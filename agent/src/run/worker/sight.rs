@@ -29,7 +29,11 @@ impl Worker {
         let mut judged = |node: &NodeView| {
             let hurried = health.pods && probing.is_hurried(&node.name);
             let target = target(node, port).filter(|_| health.probe.enabled);
-            let read = |hurried| readings.reading(target.as_ref()?, now, health.probe.slow, hurried);
+            // Of whom nobody asks yet nothing is known.
+            let read = |hurried| {
+                let read = |target| readings.reading(target, now, health.probe.slow, hurried).unwrap_or_default();
+                target.as_ref().map(read)
+            };
             doubted |= read(true).is_some_and(|reading| reading.class == ProbeClass::EtcdCut);
             verdict(node, read(hurried).as_ref(), judge)
         };

@@ -144,20 +144,7 @@ fn each_write_counts_against_the_budget_and_what_it_takes_out_is_remembered() {
 
 #[test]
 fn before_the_nodes_are_listed_what_stands_stands() {
-    let scene = settled();
-    let situation = Situation {
-        now: NOW,
-        wall: 5000,
-        settings: &scene.settings,
-        leads_until: Some(NOW + Duration::from_secs(3600)),
-        verdicts: None,
-        outlook: Outlook::default(),
-        view: &scene.view,
-        has_object: true,
-        facts: &scene.facts,
-        memory: &scene.memory,
-    };
-    let pass = pass(&situation);
+    let pass = settled().unlisted(false);
     assert_eq!((pass.choice.endpoints.len(), pass.choice.frozen, pass.cloud), (3, None, None));
 }
 

@@ -90,13 +90,22 @@ impl Scene {
     }
 
     pub(super) fn at(&self, now: Moment) -> Pass {
+        self.seeing(now, Some(&self.verdicts), &Outlook::default())
+    }
+
+    /// Before the Nodes were listed; `stale`: they cannot be.
+    pub(super) fn unlisted(&self, stale: bool) -> Pass {
+        self.seeing(NOW, None, &Outlook { stale, ..Outlook::default() })
+    }
+
+    fn seeing(&self, now: Moment, verdicts: Option<&[Verdict]>, outlook: &Outlook) -> Pass {
         pass(&Situation {
             now,
             wall: 5000,
             settings: &self.settings,
             leads_until: Some(now + Duration::from_secs(3600)),
-            verdicts: Some(&self.verdicts),
-            outlook: Outlook::default(),
+            verdicts,
+            outlook: *outlook,
             view: &self.view,
             has_object: true,
             facts: &self.facts,
