@@ -274,7 +274,11 @@ fn may_return(round: &Round<'_>, verdict: &Verdict) -> bool {
 /// Rule 4: the last good set that still exists as Nodes; else Nodes that are not drained; else the pool as it is.
 fn last_resort(round: &Round<'_>, members: &[Member<'_>]) -> Vec<Endpoint> {
     let exists = |verdict: &&Verdict| verdict.class != Class::Absent && verdict.ip.is_some();
-    let remaining = members.iter().filter(|member| round.outlook.stale || member.verdict.as_ref().is_some_and(exists));
+    // A list that has lost most Nodes may be wrong; who answers is there.
+    let doubted = removal::most_are_absent(members);
+    let answers = |verdict: &&Verdict| doubted && verdict.probe.class == ProbeClass::Green;
+    let remains = |verdict: &&Verdict| exists(verdict) || answers(verdict);
+    let remaining = members.iter().filter(|member| round.outlook.stale || member.verdict.as_ref().is_some_and(remains));
     let remaining: Vec<Endpoint> = remaining.map(Member::endpoint).collect();
     if !remaining.is_empty() {
         return remaining;

@@ -99,3 +99,11 @@ fn where_somebody_else_makes_the_balancer_its_report_is_what_counts() {
     view.status.observed_generation = 2;
     assert_eq!(awaited(&view, "a"), None);
 }
+
+#[test]
+fn an_end_that_is_on_the_node_already_does_not_count_and_a_name_is_known_by_its_target_too() {
+    let ended = NodeView { drain_until: Some(-5), ..drained("a") };
+    assert_eq!(ask(vec![ended, node("b.b", "True")], &["a", "b.b"], &[], "a"), Ok(()));
+    let refused = ask(vec![node("a", "True"), drained("bb")], &["a"], &["bb"], "a").unwrap_err().to_string();
+    assert_eq!(refused, "without `a` no target would be left; bb: maintenance (drained)", "it is out by a mark first");
+}

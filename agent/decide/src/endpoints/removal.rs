@@ -225,13 +225,11 @@ fn absent(
     verdict: Option<&Verdict>,
     removal: &mut Removal<'_>,
 ) -> Option<(Cause, Moment)> {
-    let is_absent = |member: &&Member<'_>| member.verdict.is_none_or(|verdict| verdict.class == Class::Absent);
-    let absent = members.iter().filter(is_absent).count();
     if round.outlook.stale {
         removal.freeze(Frozen::StaleNodes);
         return None;
     }
-    if absent * 2 <= members.len() {
+    if !most_are_absent(members) {
         return Some((Cause::Gone, round.now));
     }
     // A list that has lost most Nodes may be wrong; an API server that is gone as well makes it true.
@@ -242,6 +240,12 @@ fn absent(
             None
         }
     }
+}
+
+/// Whether most members have no Node.
+pub(super) fn most_are_absent(members: &[Member<'_>]) -> bool {
+    let is_absent = |member: &&Member<'_>| member.verdict.is_none_or(|verdict| verdict.class == Class::Absent);
+    members.iter().filter(is_absent).count() * 2 > members.len()
 }
 
 /// What the probes ask for.

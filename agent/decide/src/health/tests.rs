@@ -258,3 +258,19 @@ fn conditions_that_are_all_unknown_give_way_to_an_answer() {
     node.conditions[1].status = "True".to_owned();
     assert_eq!(verdict(&node, Some(&green), judge).class.word(), "pressure");
 }
+
+#[test]
+fn silence_counts_of_those_who_have_answered_before_and_without_a_word_nothing_is_proven() {
+    let health = Health::default();
+    let judge = |own_node| Judge { health: &health, own_node, wall: 0 };
+    let judged = |class, answered, heard| {
+        let reading = Reading { class, answered, heard, ..Reading::default() };
+        verdict(&node(), Some(&reading), judge("n")).class
+    };
+    assert_eq!(judged(ProbeClass::Silent, true, true), Class::Silent);
+    assert_eq!(judged(ProbeClass::Silent, false, true), Class::Unproven);
+    assert_eq!(judged(ProbeClass::Unknown, true, true), Class::Healthy);
+    assert_eq!(judged(ProbeClass::Unknown, true, false), Class::Unproven);
+    let own = ["n", "m"].map(|own_node| verdict(&node(), None, judge(own_node)).own);
+    assert_eq!(own, [true, false]);
+}

@@ -213,3 +213,50 @@ fn who_sees_nothing_yet_lets_nobody_in_whose_api_server_is_gone_unless_all_seem_
     let all = ABC.map(|name| bad(name, &Class::Refused, 500)).to_vec();
     blind(all, &[]).serves(&ABC);
 }
+
+/// Nothing that is listed is green then, but those who answer are no less there than before.
+#[test]
+fn rule_4_a_list_that_lost_most_nodes_puts_nobody_out_who_answers_when_the_last_listed_one_is_gone() {
+    let gone = |name: &str| with(green(name), Class::Absent);
+    let mut scene = scene(vec![gone("a"), bad("b", &Class::Refused, 60_000), gone("c")], &ABC);
+    assert_eq!(scene.serves(&ABC).frozen, Some(Frozen::NoHealthyNodes));
+    // Who does not answer either is not there.
+    scene.verdicts[2].probe.class = ProbeClass::Silent;
+    scene.serves(&["a", "b"]);
+    // Of a list that lost the smaller part it is believed.
+    scene.verdicts[2] = bad("c", &Class::Refused, 60_000);
+    scene.serves(&["b", "c"]);
+}
+
+#[test]
+fn rule_4_most_nodes_absent_and_blind_takes_nobody() {
+    let mut really = bad("b", &Class::Refused, 5_000);
+    really.class = Class::Absent;
+    let mut scene = scene(vec![green("a"), really], &ABC);
+    scene.outlook.sight = Sight::Blind;
+    assert_eq!(scene.serves(&ABC).frozen, Some(Frozen::MostNodesAbsent));
+}
+
+#[test]
+fn rule_3_a_node_that_is_not_ready_but_answers_comes_back_when_no_other_does() {
+    for marked in [not_ready("b"), with(green("b"), Class::Pressure("DiskPressure=True".to_owned()))] {
+        scene(vec![bad("a", &Class::Refused, 60_000), marked], &["a"]).serves(&["b"]);
+    }
+}
+
+#[test]
+fn rule_2_a_node_that_has_vanished_is_no_witness_that_is_missing_and_three_of_five_are_a_majority() {
+    let mut gone = with(green("d"), Class::Absent);
+    gone.probe.class = ProbeClass::Unknown;
+    scene(vec![green("a"), green("b"), bad("c", &Class::Silent, 9_000), gone], &ABC).serves(&["a", "b"]);
+    let silent = ["d", "e"].map(|name| bad(name, &Class::Silent, 9_000));
+    let five = ABC.map(green).into_iter().chain(silent).collect();
+    scene(five, &["a", "b", "c", "d", "e"]).serves(&ABC);
+}
+
+#[test]
+fn who_sees_nothing_yet_lets_a_node_in_although_one_that_has_vanished_looks_better() {
+    let mut scene = scene(vec![bad("a", &Class::Refused, 60_000), with(green("b"), Class::Absent)], &[]);
+    scene.outlook.sight = Sight::Blind;
+    scene.serves(&["a"]);
+}

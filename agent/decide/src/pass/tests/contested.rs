@@ -115,3 +115,42 @@ fn where_others_make_the_balancer_they_are_asked_with_the_endpoints() {
     assert!(matches!(pass.object, Some(ObjectStep::HandOverEndpoints(endpoints)) if endpoints.len() == 2));
     assert_eq!((pass.cloud, pass.report), (None, None));
 }
+
+#[test]
+fn each_part_that_others_keep_changing_is_left_as_they_want_it_while_the_rest_goes_on() {
+    type Change = fn(&mut LoadBalancer);
+    let changes: [(&str, Change); 3] = [
+        ("active_health_check", |balancer| balancer.target_pool.as_mut().unwrap().active_health_check = None),
+        ("target_pool", |balancer| balancer.target_pool.as_mut().unwrap().target_port = 6443),
+        ("listener", |balancer| balancer.listener.as_mut().unwrap().tcp_idle_timeout = Some(Duration::from_secs(1))),
+    ];
+    for (part, change) in changes {
+        let mut scene = settled();
+        let rounds: Vec<bool> =
+            (1..=3).map(|count| round(&mut scene, change, NOW + Duration::from_secs(60 * count))).collect();
+        assert_eq!(rounds, [true, true, false], "{part}");
+        scene.loses_a_node();
+        let now = NOW + Duration::from_secs(200);
+        let Some(CloudStep::Update(update)) = scene.at(now).cloud else { panic!("{part}") };
+        let mut theirs = update.wish.clone();
+        change(&mut theirs);
+        assert_eq!((theirs == update.wish, update.wish.targets().len()), (true, 2), "{part}");
+    }
+    // One that is gone as a whole is made again each time.
+    let mut scene = settled();
+    for count in 1..=4 {
+        assert!(
+            round(&mut scene, |balancer| balancer.listener = None, NOW + Duration::from_secs(60 * count)),
+            "{count}"
+        );
+    }
+}
+
+#[test]
+fn where_others_decide_the_endpoints_those_on_record_count() {
+    let mut scene = settled();
+    scene.settings.controllers.endpoints = false;
+    scene.loses_a_node();
+    let names = |pass: &Pass| pass.choice.endpoints.iter().map(|it| it.node_name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&scene.pass()), ["n1", "n2", "n3"]);
+}

@@ -190,3 +190,12 @@ fn a_forced_deletion_needs_no_facts() {
     scene.facts.force_deletion = true;
     assert!(scene.pass().left_behind.unwrap().contains("no region"));
 }
+
+#[test]
+fn a_deletion_reads_first_where_what_is_known_may_be_old() {
+    let mut scene = settled();
+    scene.view.deleting = true;
+    assert!(matches!(scene.pass().cloud, Some(CloudStep::Delete(_))));
+    scene.memory.must_read = true;
+    assert!(matches!(scene.pass().cloud, Some(CloudStep::Read(_))));
+}

@@ -517,3 +517,58 @@ fn that_it_lives_and_that_it_failed_once_are_no_word_on_whether_it_is_ready() {
         assert!(scene.at(501).heard, "{said:?}");
     }
 }
+
+#[test]
+fn a_request_for_readiness_that_waits_holds_back_no_answer_of_the_living_nor_does_one_that_began_with_it() {
+    let mut scene = Scene::green();
+    for at in [500, 600] {
+        scene.send(Path::Ready, at, false);
+        let given_up = scene.send(Path::Alive, at, false);
+        scene.learn(Event::Ended(given_up, End::GivenUp), at + 1100);
+    }
+    assert_eq!(scene.class(1700), ProbeClass::Silent);
+    scene.send(Path::Alive, 1710, false);
+    scene.answered(Path::Alive, 1710, 1711, Answer::Green);
+    assert_ne!(scene.class(1711), ProbeClass::Silent);
+}
+
+#[test]
+fn the_first_answer_that_names_etcd_counts_from_when_it_came_if_the_server_has_lived_all_the_while() {
+    let mut lived = Scene::green();
+    lived.answered(Path::Ready, 100, 101, Answer::Etcd);
+    assert_eq!(lived.at(601).named, Some(ms(101)));
+    let mut came_later = Scene::default();
+    came_later.answered(Path::Ready, 100, 101, Answer::Etcd);
+    came_later.answered(Path::Alive, 200, 201, Answer::Green);
+    assert_eq!(came_later.at(801).named, None);
+}
+
+#[test]
+fn what_named_etcd_and_hangs_now_is_not_cut_off() {
+    let mut scene = Scene::green();
+    scene.answered(Path::Ready, 100, 101, Answer::Etcd);
+    scene.send(Path::Alive, 700, false);
+    assert_eq!(scene.class(1699), ProbeClass::EtcdCut);
+    assert_ne!(scene.class(1700), ProbeClass::EtcdCut);
+}
+
+#[test]
+fn no_route_to_one_whose_kubelet_is_alive_is_not_silence() {
+    let mut scene = Scene::green();
+    scene.learn(Event::DialFailed(End::Unreachable), 100);
+    assert_eq!(scene.class(100), ProbeClass::Silent);
+    scene.evidence.mute_silence();
+    assert_eq!(scene.class(100), ProbeClass::Unknown);
+}
+
+#[test]
+fn that_it_lived_when_the_first_slow_request_began_is_too_old_to_blame_its_etcd() {
+    let mut scene = Scene::green();
+    for at in [500, 600] {
+        scene.send(Path::Ready, at, false);
+    }
+    scene.answered(Path::Alive, 500, 501, Answer::Green);
+    assert_ne!(scene.class(1600), ProbeClass::EtcdCut);
+    scene.answered(Path::Alive, 501, 502, Answer::Green);
+    assert_eq!(scene.class(1600), ProbeClass::EtcdCut);
+}
