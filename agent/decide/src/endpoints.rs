@@ -19,6 +19,7 @@
 //!
 //! Deliberately not here: time that passes. What a later moment changes is named as [`Choice::wake`].
 
+mod frozen;
 mod pool;
 mod quorum;
 mod removal;
@@ -33,6 +34,7 @@ use crate::names;
 use crate::probe::ProbeClass;
 use crate::settings::{Health, ReAddDelay};
 
+pub use frozen::Frozen;
 pub use pool::Pool;
 pub use quorum::{Quorum, Quorums};
 pub use removal::{Cause, Leaving};
@@ -71,27 +73,6 @@ pub struct Choice {
     pub uids: BTreeSet<String>,
     /// When to choose again although nothing happens.
     pub wake: Option<Moment>,
-}
-
-/// Why a choice is frozen: a closed set, used as a metric label and a condition's reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Frozen {
-    /// The list of Nodes is empty.
-    NoNodes,
-    /// There are Nodes, but by their verdicts none may stand.
-    NoHealthyNodes,
-    /// More than half of the targets have lost their Node at once.
-    MostNodesAbsent,
-    /// The Nodes are not known to be current.
-    StaleNodes,
-    /// Every API server refuses our credential.
-    CredentialRefused,
-    /// What looks like many faults may be one: etcd, or the prober's own link.
-    SharedCause,
-    /// No target that stays has answered since the evidence began.
-    NoProof,
-    /// Silence never takes one of two targets.
-    PoolOfTwo,
 }
 
 /// Everything a choice looks at.
@@ -344,49 +325,6 @@ impl Endpoint {
     pub fn from_spec(node_name: &str, addresses: &[NodeAddress]) -> Option<Self> {
         let ip = addresses.iter().filter(|a| a.kind == "InternalIP").find_map(|a| a.address.parse().ok())?;
         Some(Self { node_name: node_name.to_owned(), ip, addresses: addresses.to_vec() })
-    }
-}
-
-impl Frozen {
-    /// The word for metrics and logs.
-    pub fn word(self) -> &'static str {
-        match self {
-            Frozen::NoNodes => "no_nodes",
-            Frozen::NoHealthyNodes => "no_healthy_nodes",
-            Frozen::MostNodesAbsent => "most_nodes_absent",
-            Frozen::StaleNodes => "stale_nodes",
-            Frozen::CredentialRefused => "credential_refused",
-            Frozen::SharedCause => "shared_cause",
-            Frozen::NoProof => "no_proof",
-            Frozen::PoolOfTwo => "pool_of_two",
-        }
-    }
-
-    /// All reasons, so that a metric can show each as 0 or 1.
-    pub const ALL: [Frozen; 8] = [
-        Frozen::NoNodes,
-        Frozen::NoHealthyNodes,
-        Frozen::MostNodesAbsent,
-        Frozen::StaleNodes,
-        Frozen::CredentialRefused,
-        Frozen::SharedCause,
-        Frozen::NoProof,
-        Frozen::PoolOfTwo,
-    ];
-}
-
-impl std::fmt::Display for Frozen {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Frozen::NoNodes => "no control-plane Node is listed",
-            Frozen::NoHealthyNodes => "no control-plane Node is healthy",
-            Frozen::MostNodesAbsent => "more than half of the targets have lost their Node at once",
-            Frozen::StaleNodes => "the Nodes are not known to be current",
-            Frozen::CredentialRefused => "every API server refuses the agent's credential or has a foreign certificate",
-            Frozen::SharedCause => "what looks like several faults may be one (etcd, or this agent's own link)",
-            Frozen::NoProof => "no target that would stay has answered since",
-            Frozen::PoolOfTwo => "silence alone never takes one of two targets",
-        })
     }
 }
 
