@@ -39,8 +39,8 @@ pub use witness::{Told, Turn, Witness};
 const LOOK_UP: Duration = Duration::from_secs(30);
 /// The same while something speaks against this agent as a leader.
 const LOOK_CLOSELY: Duration = Duration::from_secs(1);
-/// How long after its start a worker waits for facts and credentials to be looked at once: what it would say of them
-/// before, it would take back at once.
+/// How long after its start a worker waits for nodes, facts and credentials to be looked at once: what it would say of
+/// them before, it would take back at once.
 const INFORMED: Duration = Duration::from_secs(2);
 
 /// The owner of one exposure.

@@ -58,21 +58,12 @@ fn new_conditions(situation: &Situation<'_>, pass: &Pass, outcome: &Outcome) -> 
     let contested = memory.foreign.contested(situation.now);
     let mut findings =
         vec![conditions::load_balancer_ready(outcome, known, memory.observed(), view.paused, &contested)];
-    if is_news(situation) {
+    // Before the first answer could have come what was said last is better.
+    let unheard = |verdict: &Verdict| verdict.class == Class::Unproven && !verdict.probe.heard;
+    if !situation.verdicts.unwrap_or_default().iter().any(unheard) {
         findings.push(conditions::endpoints_healthy(&pass.choice, situation.verdicts));
     }
     conditions::merged(&view.status.conditions, &findings, situation.wall)
-}
-
-/// Whether what is known of the nodes is better than what was said last: the Nodes are listed and the first answers could
-/// have come, or the Nodes cannot be listed.
-fn is_news(situation: &Situation<'_>) -> bool {
-    let unheard = |verdict: &Verdict| verdict.class == Class::Unproven && !verdict.probe.heard;
-    let said = || situation.view.status.conditions.iter().any(|said| said.kind == conditions::ENDPOINTS_HEALTHY);
-    match situation.verdicts {
-        Some(verdicts) => !verdicts.iter().any(unheard),
-        None => situation.outlook.stale || !said(),
-    }
 }
 
 /// Somebody asked for the operation after the last success was written, and waits for a newer one.

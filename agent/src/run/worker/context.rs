@@ -62,14 +62,15 @@ pub enum Errand {
 }
 
 impl Context {
-    /// Whether everything that a balancer is made of was looked at, with or without success.
+    /// Whether the nodes and everything that a balancer is made of were looked at, with or without success.
     pub(super) fn is_informed(&self) -> bool {
         fn looked<V>(watched: &watch::Receiver<Watched<V>>) -> bool {
             let watched = watched.borrow();
             watched.listed || watched.problem.is_some()
         }
         let cluster = || looked(&self.sources.clusters) && looked(&self.sources.infrastructures);
-        (self.sources.exposures.is_none() || cluster()) && self.clouds.have_looked()
+        let facts = || self.sources.exposures.is_none() || cluster();
+        looked(&self.sources.nodes) && facts() && self.clouds.have_looked()
     }
 }
 

@@ -144,7 +144,7 @@ fn each_write_counts_against_the_budget_and_what_it_takes_out_is_remembered() {
 
 #[test]
 fn before_the_nodes_are_listed_what_stands_stands() {
-    let pass = settled().unlisted(false);
+    let pass = settled().unlisted();
     assert_eq!((pass.choice.endpoints.len(), pass.choice.frozen, pass.cloud), (3, None, None));
 }
 

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::super::*;
 use super::scene::*;
-use crate::conditions::ENDPOINTS_HEALTHY;
 use crate::health::Class;
 use crate::retry::FaultKind;
 use crate::status::LastError;
@@ -24,21 +23,6 @@ fn who_has_just_started_says_nothing_new_of_the_nodes() {
     assert_eq!(said(&scene), None);
     scene.verdicts[0].probe.heard = true;
     assert!(said(&scene).is_some());
-}
-
-#[test]
-fn before_the_nodes_are_listed_what_was_said_of_them_stays_unless_they_cannot_be() {
-    let mut scene = settled();
-    let said = |pass: Pass| {
-        let conditions = pass.report.and_then(|report| report.conditions)?;
-        conditions.into_iter().find(|said| said.kind == ENDPOINTS_HEALTHY).map(|said| (said.status, said.reason))
-    };
-    let unknown = Some(("Unknown".to_owned(), "NodesUnknown".to_owned()));
-    assert_eq!(scene.unlisted(false).report, None);
-    assert_eq!(said(scene.unlisted(true)), unknown);
-    // Where nothing was said yet, that is worth saying.
-    scene.view.status.conditions.retain(|said| said.kind != ENDPOINTS_HEALTHY);
-    assert_eq!(said(scene.unlisted(false)), unknown);
 }
 
 #[test]

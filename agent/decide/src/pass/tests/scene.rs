@@ -90,22 +90,22 @@ impl Scene {
     }
 
     pub(super) fn at(&self, now: Moment) -> Pass {
-        self.seeing(now, Some(&self.verdicts), &Outlook::default())
+        self.seeing(now, Some(&self.verdicts))
     }
 
-    /// Before the Nodes were listed; `stale`: they cannot be.
-    pub(super) fn unlisted(&self, stale: bool) -> Pass {
-        self.seeing(NOW, None, &Outlook { stale, ..Outlook::default() })
+    /// Before the Nodes were listed.
+    pub(super) fn unlisted(&self) -> Pass {
+        self.seeing(NOW, None)
     }
 
-    fn seeing(&self, now: Moment, verdicts: Option<&[Verdict]>, outlook: &Outlook) -> Pass {
+    fn seeing(&self, now: Moment, verdicts: Option<&[Verdict]>) -> Pass {
         pass(&Situation {
             now,
             wall: 5000,
             settings: &self.settings,
             leads_until: Some(now + Duration::from_secs(3600)),
             verdicts,
-            outlook: *outlook,
+            outlook: Outlook::default(),
             view: &self.view,
             has_object: true,
             facts: &self.facts,
