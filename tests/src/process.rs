@@ -11,9 +11,9 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -23,6 +23,9 @@ use crate::wait::until;
 
 /// Set, to anything: the folders of the tests stay, with all logs, and stderr says where.
 const KEEP: &str = "KEEP_TEST_FOLDERS";
+
+/// A stopped process stops within this; one that does not hangs in the kernel.
+const STOPS: Duration = Duration::from_secs(10);
 
 /// A child process in a group of its own, with stdout and stderr in one log file.
 ///
@@ -88,9 +91,16 @@ impl Process {
         }
     }
 
-    /// Freezes it (SIGSTOP): its sockets stay open, nothing answers.
+    /// Freezes it (SIGSTOP): its sockets stay open, nothing answers. Returns when each of its threads has stopped, which
+    /// is a moment after the signal was sent.
     pub fn pause(&self) -> Result<()> {
-        self.signal(Signal::SIGSTOP)
+        self.signal(Signal::SIGSTOP)?;
+        let end = Instant::now() + STOPS;
+        while !is_stopped(self.id()).with_context(|| format!("looking whether {} has stopped", self.name))? {
+            ensure!(Instant::now() < end, "{} goes on {STOPS:?} after SIGSTOP", self.name);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// Lets it go on (SIGCONT).
@@ -130,6 +140,28 @@ impl Drop for Process {
         // Dropping has nobody to tell; what cannot be killed now, the janitor tries again.
         let _ = end(&mut lock(&self.child));
     }
+}
+
+/// Whether no thread of a process runs any more.
+fn is_stopped(id: u32) -> io::Result<bool> {
+    for thread in fs::read_dir(format!("/proc/{id}/task"))? {
+        let stat = match fs::read_to_string(thread?.path().join("stat")) {
+            Ok(stat) => stat,
+            // It has ended meanwhile.
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::ESRCH as i32) =>
+            {
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        // The state follows the name, which is in parentheses and may hold any.
+        let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+        if !state.is_some_and(|state| "TtZX".contains(state)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn spawn(name: &str, command: &mut Command, log: &Path) -> Result<Child> {

@@ -136,3 +136,21 @@ async fn gone(id: u32) -> Result<()> {
     })
     .await
 }
+
+/// Under load it went on for a moment, and answered.
+#[test]
+fn a_paused_process_has_stopped_when_that_returns() -> Result<()> {
+    let folder = Folder::new("paused")?;
+    let mut command = Command::new("sh");
+    command.args(["-c", "while :; do :; done"]);
+    let busy = Process::start("busy", command, folder.join("log"))?;
+    for _ in 0..50 {
+        busy.pause()?;
+        let stat = fs::read_to_string(format!("/proc/{}/stat", busy.id()))?;
+        anyhow::ensure!(stat.contains(") T "), "{stat}");
+        busy.resume()?;
+    }
+    busy.kill()?;
+    assert!(busy.pause().is_err(), "what has ended cannot be stopped");
+    Ok(())
+}
