@@ -21,6 +21,7 @@ use super::settings::Live;
 use super::sources::Sources;
 use crate::admin::Metrics;
 use crate::cluster::client::Access;
+use crate::cluster::exposures::Exposed;
 use crate::cluster::pods::{self, StaticPod};
 use crate::cluster::watch::{Watched, follow};
 use crate::host::clock;
@@ -123,18 +124,20 @@ pub fn port(sources: &Sources, settings: &Settings) -> u16 {
     first.unwrap_or(settings.exposure.port)
 }
 
-/// Keeps the list of those who are asked: every control-plane node, and those that have vanished lately.
+/// Whether [`port`] can be relied on: before the exposures were looked at it would be a guess, and another port that refuses
+/// says nothing about an API server.
+fn is_port_known(sources: &Sources, settings: &Settings) -> bool {
+    let looked = |exposures: &Watched<Exposed>| exposures.listed || exposures.problem.is_some();
+    settings.health.probe.port != 0
+        || sources.exposures.as_ref().is_none_or(|(_, exposures)| looked(&exposures.borrow()))
+}
+
+/// Keeps the list of those who are asked.
 async fn aim(mut sources: Sources, mut live: Live, out: watch::Sender<BTreeSet<Target>>) {
     let mut roster = Roster::default();
     loop {
         let settings = Arc::clone(&live.borrow_and_update());
-        let port = port(&sources, &settings);
-        let nodes = sources.nodes.borrow().clone();
-        if nodes.listed {
-            roster.update(&nodes.items, clock::now());
-        }
-        let targets: BTreeSet<Target> =
-            roster.listed().chain(roster.departed()).filter_map(|node| target(node, port)).collect();
+        let targets = aims(&sources, &settings, &mut roster, clock::now());
         out.send_if_modified(|before| {
             let changed = *before != targets;
             *before = targets;
@@ -146,6 +149,19 @@ async fn aim(mut sources: Sources, mut live: Live, out: watch::Sender<BTreeSet<T
             () = out.closed() => return,
         }
     }
+}
+
+/// Who is asked: every control-plane node, and those that have vanished lately. Nobody before it is known at which port.
+fn aims(sources: &Sources, settings: &Settings, roster: &mut Roster, now: Moment) -> BTreeSet<Target> {
+    let nodes = sources.nodes.borrow();
+    if nodes.listed {
+        roster.update(&nodes.items, now);
+    }
+    if !is_port_known(sources, settings) {
+        return BTreeSet::new();
+    }
+    let port = port(sources, settings);
+    roster.listed().chain(roster.departed()).filter_map(|node| target(node, port)).collect()
 }
 
 /// Where CA and credential come from.
@@ -235,3 +251,7 @@ impl Since {
         self.0
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests;
