@@ -27,9 +27,9 @@ use crate::host::clock;
 const OPEN: usize = 12;
 /// Nobody is woken by a suspicion more often than this.
 const ALARM_EVERY: Duration = Duration::from_millis(200);
-/// Whoever has just been found cut off from its etcd is asked so many times as often…
+/// Whoever may have just been cut off from its etcd is asked so many times as often…
 const CLOSER: u32 = 4;
-/// …for so long: whether it heals is worth knowing at once.
+/// …for so long: whether it is so, and whether it heals, is worth knowing at once.
 const CLOSELY: Duration = Duration::from_secs(5);
 
 /// The last suspicion: the others start a tick at once, so that a removal has its green witnesses in milliseconds.
@@ -151,6 +151,7 @@ impl Node {
             }
             if self.next.is_some_and(|next| now >= next) {
                 self.change(now, false, |_| ());
+                self.come_closer(now);
             }
             let wake = self.wake();
             tokio::select! {
@@ -253,11 +254,20 @@ impl Node {
         }
     }
 
-    /// Whether it was cut off from its etcd a moment ago.
+    /// Whether it was cut off from its etcd a moment ago. One slow request is enough here: the answers that name etcd come a
+    /// second later, and all that is decided counts from the first of them that this prober has seen.
     fn is_close(&self, now: Moment, probe: &Probe) -> bool {
         let readings = self.out.borrow();
-        let reading = readings.evidence.get(&self.target).map(|evidence| evidence.reading(now, probe.slow, false));
+        let reading = readings.evidence.get(&self.target).map(|evidence| evidence.reading(now, probe.slow, true));
         reading.is_some_and(|it| it.class == ProbeClass::EtcdCut && now.since(it.since) < CLOSELY)
+    }
+
+    /// The next tick comes sooner where there is reason to.
+    fn come_closer(&mut self, now: Moment) {
+        let probe = self.probe();
+        if self.is_close(now, &probe) {
+            self.due = self.due.min(now + probe.interval / CLOSER);
+        }
     }
 
     /// Whether requests share a held connection.
@@ -326,10 +336,7 @@ impl Node {
         });
         self.next = changed.next;
         if changed.turned {
-            let probe = self.probe();
-            if self.is_close(now, &probe) {
-                self.due = self.due.min(now + probe.interval / CLOSER);
-            }
+            self.come_closer(now);
             self.suspect(now);
         }
     }

@@ -467,3 +467,19 @@ async fn who_has_just_lost_its_etcd_is_asked_four_times_as_often() {
     let after = cut.elapsed();
     assert!(after < seldom * 3 / 4, "{after:?}");
 }
+
+#[tokio::test]
+async fn one_slow_request_of_a_server_that_lives_brings_the_next_closer() {
+    let (authority, server) = well().await;
+    let probing = Probing::start(&[server.address], trusting(&authority), settings(|_| ()));
+    probing.settled(server.address).await;
+    probing.live.send_replace(Arc::new(settings(|probe| {
+        (probe.interval, probe.slow, probe.timeout) = (Duration::from_secs(2), Duration::from_millis(2_600), SOON);
+    })));
+    server.say.send_replace(Say::NothingButAlive);
+    let before = server.seen().len();
+    // The second tick shows that it lives. The next are due before there are two slow requests, which name the cut.
+    wait("four ticks", || server.seen().len() >= before + 8).await;
+    assert_eq!(probing.reading(server.address).class, ProbeClass::Green);
+    probing.class(server.address, ProbeClass::EtcdCut).await;
+}
