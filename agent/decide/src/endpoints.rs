@@ -101,7 +101,7 @@ pub struct Outlook {
     pub stale: bool,
     /// Others would take over from an agent that is wrong about the network.
     pub election: bool,
-    /// The latest renewals of the Lease: etcd served then.
+    /// The latest renewals and reads of the Lease: etcd served then.
     pub quorums: Quorums,
 }
 

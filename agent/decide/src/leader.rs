@@ -16,9 +16,6 @@ use standing::Standing;
 
 pub use standing::{Ailment, Signs, Strain};
 
-/// Renewals are no closer together than this, whoever is in a hurry.
-const HURRIED: Duration = Duration::from_millis(300);
-
 /// The timings of the election.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timings {
@@ -189,13 +186,6 @@ impl Election {
             self.held_since = Some(sent);
         }
         self.next_try = sent + self.timings.retry_period;
-    }
-
-    /// Somebody wants to know now whether a renewal goes through; only who leads has one to send.
-    pub fn hurry(&mut self, now: Moment) {
-        if self.held_since.is_some_and(|since| now.since(since) >= HURRIED) {
-            self.next_try = self.next_try.min(now);
-        }
     }
 
     /// A try has failed; `jitter` is a random number from 0 to 1.

@@ -27,9 +27,9 @@ use crate::host::clock;
 const OPEN: usize = 12;
 /// Nobody is woken by a suspicion more often than this.
 const ALARM_EVERY: Duration = Duration::from_millis(200);
-/// Whoever may have just been cut off from its etcd is asked so many times as often…
+/// While one node may have just been cut off from its etcd all are asked so many times as often…
 const CLOSER: u32 = 4;
-/// …for so long: whether it is so, and whether it heals, is worth knowing at once.
+/// …for so long: whether it is so, whether it heals, and whether the others are well, is worth knowing at once.
 const CLOSELY: Duration = Duration::from_secs(5);
 
 /// The last suspicion: the others start a tick at once, so that a removal has its green witnesses in milliseconds.
@@ -151,7 +151,6 @@ impl Node {
             }
             if self.next.is_some_and(|next| now >= next) {
                 self.change(now, false, |_| ());
-                self.come_closer(now);
             }
             let wake = self.wake();
             tokio::select! {
@@ -254,20 +253,15 @@ impl Node {
         }
     }
 
-    /// Whether it was cut off from its etcd a moment ago. One slow request is enough here: the answers that name etcd come a
-    /// second later, and all that is decided counts from the first of them that this prober has seen.
+    /// Whether some node, this or another, was cut off from its etcd a moment ago. One slow request is enough here: the answers
+    /// that name etcd come a second later, and all that is decided counts from the first of them that this prober has seen.
     fn is_close(&self, now: Moment, probe: &Probe) -> bool {
         let readings = self.out.borrow();
-        let reading = readings.evidence.get(&self.target).map(|evidence| evidence.reading(now, probe.slow, true));
-        reading.is_some_and(|it| it.class == ProbeClass::EtcdCut && now.since(it.since) < CLOSELY)
-    }
-
-    /// The next tick comes sooner where there is reason to.
-    fn come_closer(&mut self, now: Moment) {
-        let probe = self.probe();
-        if self.is_close(now, &probe) {
-            self.due = self.due.min(now + probe.interval / CLOSER);
-        }
+        let cut = |evidence: &Evidence| {
+            let reading = evidence.reading(now, probe.slow, true);
+            reading.class == ProbeClass::EtcdCut && now.since(reading.since) < CLOSELY
+        };
+        readings.evidence.values().any(cut)
     }
 
     /// Whether requests share a held connection.
@@ -336,7 +330,10 @@ impl Node {
         });
         self.next = changed.next;
         if changed.turned {
-            self.come_closer(now);
+            let probe = self.probe();
+            if self.is_close(now, &probe) {
+                self.due = self.due.min(now + probe.interval / CLOSER);
+            }
             self.suspect(now);
         }
     }

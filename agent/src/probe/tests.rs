@@ -483,3 +483,21 @@ async fn one_slow_request_of_a_server_that_lives_brings_the_next_closer() {
     assert_eq!(probing.reading(server.address).class, ProbeClass::Green);
     probing.class(server.address, ProbeClass::EtcdCut).await;
 }
+
+#[tokio::test]
+async fn while_one_has_lost_its_etcd_the_others_are_asked_more_often_as_well() {
+    let (authority, ill) = well().await;
+    let witness = Server::start(Accept::Tls(authority.acceptor(NAME, "h2"))).await;
+    let seldom = Duration::from_secs(2);
+    let probing = Probing::start(&[ill.address, witness.address], trusting(&authority), settings(|_| ()));
+    probing.settled(ill.address).await;
+    probing.settled(witness.address).await;
+    probing.live.send_replace(Arc::new(settings(|probe| probe.interval = seldom)));
+    ill.say.send_replace(Say::Now(500, "[-]etcd failed".to_owned()));
+    probing.class(ill.address, ProbeClass::EtcdCut).await;
+    let (before, cut) = (witness.seen().len(), Instant::now());
+    // The first is due to the suspicion itself.
+    wait("three ticks", || witness.seen().len() >= before + 6).await;
+    let after = cut.elapsed();
+    assert!(after < seldom * 3 / 4, "{after:?}");
+}

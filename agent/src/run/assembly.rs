@@ -64,8 +64,8 @@ pub(super) fn start(wiring: Wiring, watches: &mut JoinSet<()>) -> anyhow::Result
     let probing = Probing::start(&live, access.as_ref(), &sources, &metrics, quorum, watches)?;
     let (lease_out, lease) = watch::channel(None);
     let strains = Strains::default();
-    let hurry = Arc::clone(&probing.hurry);
-    let ties = Ties { quorum: quorum_out, hurry, strains: strains.clone(), seen: lease_out };
+    let doubt = Arc::clone(&probing.doubt);
+    let ties = Ties { quorum: quorum_out, doubt, strains: strains.clone(), seen: lease_out };
     // Who only looks is no candidate, and tells nobody.
     let heard = access.as_ref().filter(|_| errand != Errand::Look);
     let (leadership, election) = super::elect(&settings, heard, &health, &metrics, ties, lease_stopped)?;

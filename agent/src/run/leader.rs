@@ -10,11 +10,15 @@ use std::sync::Arc;
 use decide::Moment;
 use decide::endpoints::Quorum;
 use decide::leader::{Election, Record, Timings, Turn};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
+use super::quorum;
 use super::strains::Strains;
 use crate::admin::{Check, Metrics, Progress};
 use crate::cluster::ApiFailure;
@@ -25,10 +29,6 @@ use crate::host::clock;
 
 /// The task looks up this often, so that its silence means something.
 const LOOK_UP: std::time::Duration = std::time::Duration::from_secs(20);
-
-/// While somebody wants to know whether etcd serves, no server is waited for longer: it may be the one that is cut off, and
-/// a write that an etcd without a leader has lost is answered after seven seconds.
-const HASTE: std::time::Duration = std::time::Duration::from_millis(300);
 
 /// Until when this agent may act as the leader; `None`: it is not.
 pub type Leadership = Option<Moment>;
@@ -51,10 +51,10 @@ pub struct Candidate {
     pub progress: Progress,
     /// The numbers.
     pub metrics: Metrics,
-    /// Told of each renewal: etcd served then.
+    /// Told of each renewal, and each read that was asked for: etcd served then.
     pub quorum: watch::Sender<Option<Quorum>>,
     /// Somebody wants to know now whether etcd serves.
-    pub hurry: Arc<Notify>,
+    pub doubt: Arc<Notify>,
     /// Told of the Lease whenever it is seen.
     pub seen: watch::Sender<Option<Record>>,
     /// How fit this agent is to lead.
@@ -72,13 +72,16 @@ pub async fn run(candidate: Candidate, out: watch::Sender<Leadership>, mut stop:
         check,
         progress,
         metrics,
-        quorum,
-        hurry,
+        quorum: proven,
+        doubt,
         strains,
         seen: told,
     } = candidate;
     let api: Api<Lease> = Api::namespaced(reach.client(), &namespace);
     let leases = Leases::new(reach, namespace, name.clone(), identity.clone(), timings);
+    // Goes with this task.
+    let mut seeking = JoinSet::new();
+    seeking.spawn(quorum::seek(reads(leases.clone()), doubt, proven.clone()));
     let (seen, mut watched) = watch::channel(Watched::default());
     let following = follow("the Lease", api, Some(format!("metadata.name={name}")), lease::view, seen);
     tokio::pin!(following);
@@ -97,7 +100,6 @@ pub async fn run(candidate: Candidate, out: watch::Sender<Leadership>, mut stop:
         match election.turn(clock::now()) {
             Turn::Wait(until) => tokio::select! {
                 () = clock::sleep_until(until.min(clock::now() + LOOK_UP)) => {}
-                () = hurry.notified() => election.hurry(clock::now()),
                 Ok(()) = strained.changed() => {}
                 () = &mut following => return,
                 Ok(()) = watched.changed() => take_in(&mut election, &watched.borrow_and_update(), &name, &check),
@@ -119,7 +121,7 @@ pub async fn run(candidate: Candidate, out: watch::Sender<Leadership>, mut stop:
             }
             turn @ (Turn::Create | Turn::Take(_) | Turn::Renew(_)) => {
                 let base = if let Turn::Take(base) | Turn::Renew(base) = turn { Some(base) } else { None };
-                let failure = attempt(&leases, base, &mut election, &quorum, &hurry).await;
+                let failure = attempt(&leases, base, &mut election, &proven).await;
                 // Once for each kind of failure in a row, however often it is tried.
                 let kind = failure.as_ref().map(discriminant);
                 match &failure {
@@ -150,14 +152,24 @@ fn take_in(election: &mut Election, watched: &Watched<Record>, name: &str, check
     }
 }
 
+/// A read of the Lease with a quorum through each API server that may answer.
+fn reads(leases: Leases) -> impl Fn() -> Vec<BoxFuture<'static, bool>> {
+    move || {
+        let read = |server| {
+            let leases = leases.clone();
+            async move { leases.read(server).await.is_ok() }.boxed()
+        };
+        leases.order().into_iter().map(read).collect()
+    }
+}
+
 /// One turn to hold the Lease: a try through each API server, best first, until one has answered for etcd. The last failure
 /// if none has.
 async fn attempt(
     leases: &Leases,
     base: Option<Record>,
     election: &mut Election,
-    quorum: &watch::Sender<Option<Quorum>>,
-    hurry: &Notify,
+    proven: &watch::Sender<Option<Quorum>>,
 ) -> Option<ApiFailure> {
     let (mut tried, mut last) = (Vec::new(), None);
     // Asked for anew each time: what is learned by a try changes it.
@@ -169,29 +181,14 @@ async fn attempt(
         }
         let renewed = lease::now();
         election.tried(lease::text(Some(&renewed)), sent);
-        let write = async {
-            match &base {
-                None => leases.create(server, &renewed).await,
-                Some(base) => leases.hold(server, base, &renewed).await,
-            }
-        };
-        let others = leases.order().iter().any(|server| !tried.contains(server));
-        let impatient = async {
-            if !others {
-                // The last one gets all the time there is: etcd may be slow rather than cut off.
-                std::future::pending::<()>().await;
-            }
-            hurry.notified().await;
-            clock::sleep_until(sent + HASTE).await;
-        };
-        let stored = tokio::select! {
-            stored = write => stored,
-            () = impatient => Err(ApiFailure::Other(format!("no answer within {HASTE:?}, and somebody is in a hurry"))),
+        let stored = match &base {
+            None => leases.create(server, &renewed).await,
+            Some(base) => leases.hold(server, base, &renewed).await,
         };
         match stored {
             Ok(record) => {
                 election.stored(record, sent);
-                quorum.send_replace(Some(Quorum { sent, answered: clock::now() }));
+                proven.send_replace(Some(Quorum { sent, answered: clock::now() }));
                 return None;
             }
             Err(ApiFailure::Conflict) => {

@@ -41,6 +41,7 @@ pub mod once;
 pub mod plan;
 pub mod probing;
 pub mod proof;
+pub mod quorum;
 pub mod routing;
 pub mod settings;
 pub mod signs;
@@ -247,7 +248,7 @@ fn standalone(settings: &Settings) -> Result<(), Unusable> {
 /// What the election tells the workers, and is told by them, beside who leads.
 struct Ties {
     quorum: watch::Sender<Option<Quorum>>,
-    hurry: Arc<Notify>,
+    doubt: Arc<Notify>,
     strains: Strains,
     seen: watch::Sender<Option<Record>>,
 }
@@ -283,7 +284,7 @@ fn elect(
         progress: health.progress("election", ELECTION_STUCK),
         metrics: metrics.clone(),
         quorum: ties.quorum,
-        hurry: ties.hurry,
+        doubt: ties.doubt,
         strains: ties.strains,
         seen: ties.seen,
     };

@@ -35,10 +35,10 @@ pub struct Probing {
     pub readings: watch::Receiver<Readings>,
     /// The static pods.
     pub pods: watch::Receiver<Watched<StaticPod>>,
-    /// The latest renewal of the Lease by this agent.
+    /// The latest proof that etcd serves: a renewal of the Lease by this agent, or a read.
     pub quorum: watch::Receiver<Option<Quorum>>,
-    /// Asks for a renewal now, to see whether etcd serves.
-    pub hurry: Arc<Notify>,
+    /// Asks for a proof now that etcd serves.
+    pub doubt: Arc<Notify>,
     /// The nodes that are out for silence, by name; one entry a worker.
     pub silent: Arc<watch::Sender<BTreeMap<String, Silent>>>,
 }
@@ -85,7 +85,7 @@ impl Probing {
             }
             tasks.spawn(super::kubelets::follow(client, outside, readings_out));
         }
-        Ok(Self { readings, pods, quorum, hurry: Arc::new(Notify::new()), silent: Arc::new(silent) })
+        Ok(Self { readings, pods, quorum, doubt: Arc::new(Notify::new()), silent: Arc::new(silent) })
     }
 
     /// Whether the static pods of a node are known not to be Ready.

@@ -1,11 +1,11 @@
-//! Writes with a quorum that have succeeded: etcd served then.
+//! Reads and writes with a quorum that have succeeded: etcd served then.
 //!
 //! One is not enough to remember. Evidence against an API server takes a second or two to be known, and whoever doubts
-//! etcd writes several times a second: the write that counts is seldom the latest.
+//! etcd asks it several times a second: the answer that counts is seldom the latest.
 
 use crate::Moment;
 
-/// How many are remembered: at three a second, the last five seconds.
+/// How many are remembered: at seven a second, the last two seconds, which is longer than any removal has to wait.
 const KEPT: usize = 16;
 
 /// A write or read with a quorum of etcd that has succeeded.

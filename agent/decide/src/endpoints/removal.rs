@@ -330,7 +330,7 @@ fn witnesses(round: &Round<'_>, bad: &Verdict) -> bool {
 ///
 /// A kube-apiserver asks its etcd every two seconds at most and answers from that meanwhile: for up to four seconds
 /// after etcd has hung for all, some still say 200 to one prober while others say 500. So a 200 is no witness here. A
-/// write with a quorum is, if it began when the first bad answer had come or was slow already (the request itself may
+/// write or read with a quorum is, if it began when the first bad answer had come or was slow already (the request itself may
 /// have begun while all was well), and if the bad answers go on after it.
 fn etcd_serves(round: &Round<'_>, bad: &Verdict) -> bool {
     let slow = bad.probe.since + round.health.probe.slow;

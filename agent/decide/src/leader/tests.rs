@@ -81,20 +81,6 @@ fn the_leader_renews_each_period_and_steps_down_at_the_deadline() {
 }
 
 #[test]
-fn in_a_hurry_the_leader_renews_at_once_but_not_without_end_and_nobody_else_does() {
-    let mut election = candidate();
-    election.stored(record("us", "r1", "1"), at(10));
-    election.hurry(at(10));
-    assert_eq!(election.turn(at(11)), Turn::Wait(at(12)));
-    election.hurry(at(11));
-    assert_eq!(election.turn(at(11)), Turn::Renew(record("us", "r1", "1")));
-    let mut other = candidate();
-    other.observe(Some(record("other", "r1", "1")), at(10));
-    other.hurry(at(11));
-    assert_eq!(other.turn(at(11)), Turn::Wait(at(25)));
-}
-
-#[test]
 fn a_lease_that_shows_another_holder_ends_leadership_at_once() {
     let mut election = candidate();
     election.stored(record("us", "r1", "1"), at(0));

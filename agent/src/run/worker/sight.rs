@@ -53,7 +53,7 @@ impl Worker {
         // Whether etcd serves is worth knowing from the first request on that is slow: what counts against an API server
         // later is what was written meanwhile.
         if self.led && doubted {
-            probing.hurry.notify_one();
+            probing.doubt.notify_one();
         }
         (nodes.listed.then_some(verdicts), outlook)
     }
