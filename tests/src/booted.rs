@@ -16,6 +16,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use tokio::sync::MutexGuard;
 
 use crate::agent;
 use crate::control_plane::binaries::{build_once, key_of, target_folder};
@@ -97,11 +98,15 @@ pub fn debian() -> Result<PathBuf> {
     })
 }
 
+/// Machines see the control groups of this one, so two of them would take away each other's.
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// A machine, off or on. Dropped, it is gone.
 #[derive(Debug)]
 pub struct Machine {
     // In the order in which they go: first what uses, then what is used.
     process: Option<Process>,
+    turn: Option<MutexGuard<'static, ()>>,
     folder: Folder,
     name: &'static str,
     transcript: Mutex<String>,
@@ -115,7 +120,7 @@ impl Machine {
         }
         let debian = debian()?;
         let folder = Folder::new(name)?;
-        let machine = Self { process: None, folder, name, transcript: Mutex::default() };
+        let machine = Self { process: None, turn: None, folder, name, transcript: Mutex::default() };
         done(Command::new("cp").args(["-a", "--reflink=auto"]).arg(debian).arg(machine.root()))?;
         fs::create_dir_all(machine.path("/opt/bin"))?;
         fs::copy(agent::binary()?, machine.path("/opt/bin/shoot-exposure-agent")).context("copying the agent")?;
@@ -142,8 +147,12 @@ impl Machine {
         fs::write(&file, content).with_context(|| format!("writing {}", file.display()))
     }
 
-    /// Switches it on and waits until everything has started. `alone`: in a network of its own, where nobody answers.
+    /// Switches it on when no other machine is, and waits until everything has started. `alone`: in a network of its own, where
+    /// nobody answers.
     pub async fn boot(&mut self, alone: bool) -> Result<()> {
+        if self.turn.is_none() {
+            self.turn = Some(TURN.lock().await);
+        }
         let mut command = Command::new("systemd-nspawn");
         command.args(["-q", "--boot", "--register=no", "--keep-unit", "--console=pipe", "--link-journal=no"]);
         command.args(["--resolv-conf=off", "--timezone=off"]).arg(format!("--hostname={}", self.name));
@@ -161,6 +170,7 @@ impl Machine {
         self.run("systemctl poweroff")?;
         let process = self.process.take().context("it is off")?;
         process.exited(BOOT).await.with_context(|| process.tail(20))?;
+        self.turn = None;
         self.note("switched off");
         Ok(())
     }

@@ -1,8 +1,9 @@
 //! What the emulated balancer carries, beside a plain splice proxy and HAProxy, in the same run.
 //!
 //! Client, proxy and target are processes of their own. Each proxy carries the same load to the same kind of target:
-//! bytes over one connection and over eight, short connections one after the other, and as many open at once as the
-//! limit of open files allows, 10,000 at most.
+//! bytes over one connection and over eight, short connections one after the other, and 10,000 open at once. Where a process
+//! may not have enough open files for those, as many processes of the proxy share them as it takes; HAProxy is one, and gets
+//! what it can hold.
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -25,8 +26,10 @@ use tokio::process::{Child, Command};
 
 const HAPROXY: &str = "/usr/sbin/haproxy";
 const BUFFER: usize = 256 * 1_024;
-/// Connections at once that are tried for.
+/// Connections at once.
 const MOST: u64 = 10_000;
+/// Open files that a process needs for itself.
+const SPARE: u64 = 200;
 
 /// Throughput and connections of the emulator's data plane, beside a plain splice proxy and HAProxy.
 #[derive(Parser)]
@@ -74,33 +77,36 @@ async fn main() -> ExitCode {
 async fn compare(arguments: &Arguments) -> anyhow::Result<()> {
     let (_target, target) = role(&["--role", "target"]).await?;
     let target_text = target.to_string();
-    let mut rows = vec![measure("no proxy", target, 1, arguments).await?];
-    {
-        let (_proxy, address) = role(&["--role", "emulator", "--target", &target_text]).await?;
-        rows.push(measure("emulator", address, 2, arguments).await?);
-    }
-    {
-        let (_proxy, address) = role(&["--role", "splice", "--target", &target_text]).await?;
-        rows.push(measure("splice proxy", address, 6, arguments).await?);
+    let mut rows = vec![measure("no proxy", &[target], MOST.min(holds(1)), arguments).await?];
+    // Open files for a connection: two sockets; with two pipes besides, which have two ends each.
+    for (name, role_name, files) in [("emulator", "emulator", 2), ("splice proxy", "splice", 6)] {
+        let count = MOST.div_ceil(holds(files));
+        let proxies = (0..count).map(async |_| role(&["--role", role_name, "--target", &target_text]).await);
+        let (_proxies, addresses): (Vec<Child>, Vec<SocketAddr>) = try_join_all(proxies).await?.into_iter().unzip();
+        rows.push(measure(name, &addresses, MOST, arguments).await?);
     }
     let haproxy = Path::new(HAPROXY).exists();
     if haproxy {
         let (_proxy, _folder, address) = haproxy_proxy(target).await?;
-        rows.push(measure("HAProxy", address, 3, arguments).await?);
+        rows.push(measure("HAProxy", &[address], MOST.min(holds(3)), arguments).await?);
     }
     let mut output = io::stdout();
-    writeln!(output, "| proxy | GB/s, 1 connection | GB/s, 8 connections | connections/s | open at once |")?;
-    writeln!(output, "|---|---|---|---|---|")?;
+    writeln!(
+        output,
+        "| proxy | GB/s, 1 connection | GB/s, 8 connections | connections/s | open at once | in processes |"
+    )?;
+    writeln!(output, "|---|---|---|---|---|---|")?;
     for row in &rows {
         let number = |field: &str| row[field].as_f64().unwrap_or_default();
         writeln!(
             output,
-            "| {} | {:.2} | {:.2} | {:.0} | {} |",
+            "| {} | {:.2} | {:.2} | {:.0} | {} | {} |",
             row["proxy"].as_str().unwrap_or_default(),
             number("gigabytesPerSecondOne"),
             number("gigabytesPerSecondEight"),
             number("connectionsPerSecond"),
-            row["openAtOnce"]
+            row["openAtOnce"],
+            row["processes"]
         )?;
     }
     if !haproxy {
@@ -129,16 +135,22 @@ fn ready(address: SocketAddr) -> anyhow::Result<()> {
     Ok(output.flush()?)
 }
 
-/// All measurements of one proxy, which needs so many open files for a connection.
-async fn measure(name: &str, to: SocketAddr, files: u64, arguments: &Arguments) -> anyhow::Result<Value> {
+/// How many connections a process can hold that needs so many open files for each.
+fn holds(files: u64) -> u64 {
+    (raise_file_limit().saturating_sub(SPARE) / files).max(1)
+}
+
+/// All measurements of one proxy: the processes at these addresses share the connections that are open at once, the first
+/// carries the rest.
+async fn measure(name: &str, to: &[SocketAddr], most: u64, arguments: &Arguments) -> anyhow::Result<Value> {
     let bytes = arguments.gibibytes << 30;
-    let one = throughput(to, 1, bytes).await.with_context(|| format!("{name}, one connection"))?;
-    let eight = throughput(to, 8, bytes).await.with_context(|| format!("{name}, eight connections"))?;
-    let rate = short_connections(to, arguments.short).await.with_context(|| format!("{name}, short connections"))?;
-    let count = usize::try_from(MOST.min(raise_file_limit().saturating_sub(200) / files))?;
-    let open = open_at_once(to, count).await.with_context(|| format!("{name}, {count} open connections"))?;
+    let first = *to.first().context("no process")?;
+    let one = throughput(first, 1, bytes).await.with_context(|| format!("{name}, one connection"))?;
+    let eight = throughput(first, 8, bytes).await.with_context(|| format!("{name}, eight connections"))?;
+    let rate = short_connections(first, arguments.short).await.with_context(|| format!("{name}, short connections"))?;
+    let open = open_at_once(to, usize::try_from(most)?).await.with_context(|| format!("{name}, {most} open"))?;
     Ok(json!({"proxy": name, "gigabytesPerSecondOne": one, "gigabytesPerSecondEight": eight,
-        "connectionsPerSecond": rate, "openAtOnce": open}))
+        "connectionsPerSecond": rate, "openAtOnce": open, "processes": to.len()}))
 }
 
 /// Gigabytes (10⁹ bytes) a second, from the first byte sent to the last one acknowledged by the target.
@@ -180,10 +192,10 @@ async fn short_connections(to: SocketAddr, count: usize) -> anyhow::Result<f64> 
 }
 
 /// Opens so many connections, asks each for an echo, and then, with all open, again. Gives back how many answered.
-async fn open_at_once(to: SocketAddr, count: usize) -> anyhow::Result<usize> {
+async fn open_at_once(to: &[SocketAddr], count: usize) -> anyhow::Result<usize> {
     let mut streams = Vec::with_capacity(count);
-    for _ in 0..count {
-        let mut stream = TcpStream::connect(to).await?;
+    for address in to.iter().cycle().take(count) {
+        let mut stream = TcpStream::connect(address).await?;
         echo(&mut stream, true).await?;
         streams.push(stream);
     }
