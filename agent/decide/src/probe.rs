@@ -11,6 +11,7 @@ mod answer;
 mod evidence;
 
 pub use answer::Answer;
+pub(crate) use evidence::SETTLED;
 pub use evidence::{Evidence, Green, Reading};
 
 /// Which of the two paths a request is for.

@@ -27,7 +27,7 @@ use crate::host::clock;
 const OPEN: usize = 12;
 /// Nobody is woken by a suspicion more often than this.
 const ALARM_EVERY: Duration = Duration::from_millis(200);
-/// While one node may have just been cut off from its etcd all are asked so many times as often…
+/// Whoever may have just been cut off from its etcd is asked so many times as often, and when it is known all are…
 const CLOSER: u32 = 4;
 /// …for so long: whether it is so, whether it heals, and whether the others are well, is worth knowing at once.
 const CLOSELY: Duration = Duration::from_secs(5);
@@ -253,15 +253,16 @@ impl Node {
         }
     }
 
-    /// Whether some node, this or another, was cut off from its etcd a moment ago. One slow request is enough here: the answers
-    /// that name etcd come a second later, and all that is decided counts from the first of them that this prober has seen.
+    /// Whether this node or another was cut off from its etcd a moment ago. Of this one a single slow request is enough: the
+    /// answers that name etcd come a second later, and all that is decided counts from the first of them that this prober has
+    /// seen. The others are left alone until then: while etcd chooses a leader, who asks most often sees most of its trouble.
     fn is_close(&self, now: Moment, probe: &Probe) -> bool {
         let readings = self.out.borrow();
-        let cut = |evidence: &Evidence| {
-            let reading = evidence.reading(now, probe.slow, true);
+        let cut = |(target, evidence): (&Target, &Evidence)| {
+            let reading = evidence.reading(now, probe.slow, *target == self.target);
             reading.class == ProbeClass::EtcdCut && now.since(reading.since) < CLOSELY
         };
-        readings.evidence.values().any(cut)
+        readings.evidence.iter().any(cut)
     }
 
     /// Whether requests share a held connection.

@@ -6,14 +6,12 @@ use super::{Frozen, Member, Round, Sight, class, earlier, is_green};
 use crate::Moment;
 use crate::health::{Class, Verdict};
 use crate::names;
-use crate::probe::ProbeClass;
+use crate::probe::{ProbeClass, SETTLED};
 
 /// A removal that leaves less than a majority rests on evidence that is this old…
 const PROVEN: Duration = Duration::from_secs(3);
 /// …and is this far from the one before.
 const APART: Duration = Duration::from_secs(5);
-/// How long those that come back first after an outage wait for the others.
-const SETTLED: Duration = Duration::from_secs(20);
 /// After etcd has answered, an API server that is still cut off this much later is so for itself. A shared stall ends for
 /// all within less: requests that wait are answered at once, and an answer from before is given for a second at most.
 const RECOVERY: Duration = Duration::from_millis(1_250);
@@ -160,12 +158,19 @@ fn hold(
         let answered = |verdict: &&&Verdict| verdict.probe.green.is_some_and(|green| green.came >= begun);
         // Who was down itself when it began says nothing about the others: after an outage of all, the first that is
         // back must not see the others off.
+        // An API server that starts takes its time however short the outage was.
+        let settled = |verdict: &&Verdict| match cause {
+            Cause::EtcdCut => verdict.probe.others_back,
+            _ => verdict.probe.green_since.map(|since| since + SETTLED),
+        };
         let was_there = |verdict: &&&Verdict| {
             let since = verdict.probe.green_since;
-            !cause.is_by_probe() || since.is_some_and(|since| since <= begun || round.now.since(since) >= SETTLED)
+            !cause.is_by_probe()
+                || since.is_some_and(|since| since <= begun)
+                || settled(verdict).is_some_and(|settled| settled <= round.now)
         };
         if !proofs.iter().filter(answered).any(|verdict| was_there(&verdict)) {
-            let ripens = proofs.iter().filter_map(|verdict| verdict.probe.green_since).map(|since| since + SETTLED);
+            let ripens = proofs.iter().filter_map(settled);
             return Some(Hold::Frozen(Frozen::NoProof, ripens.filter(|at| *at > round.now).min()));
         }
     }

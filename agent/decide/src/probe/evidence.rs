@@ -8,6 +8,11 @@ use crate::Moment;
 
 /// Two failing answers count as one state when they are no further apart.
 const RED_WITHIN: Duration = Duration::from_secs(3);
+/// How long who is back first after an outage waits for the others, of whose outage nothing is known.
+pub(crate) const SETTLED: Duration = Duration::from_secs(20);
+/// An API server that has lost its connection to etcd tries again after a second, and then after pauses that grow with the
+/// outage, up to as long again; it asks its new connection every two seconds.
+const RECONNECTS: Duration = Duration::from_secs(3);
 /// How many slow requests, or failing answers, it takes.
 const ENOUGH: usize = 2;
 /// How long an API server must have answered `Path::Alive` without delay before its other silence is its etcd's: one that
@@ -31,6 +36,8 @@ pub struct Evidence {
     green: Option<Green>,
     /// When the first request of the present row of greens was sent.
     green_run: Option<Moment>,
+    /// The last green answer before the trouble that the present row of greens has ended; `None`: there was none.
+    trouble: Option<Moment>,
     /// When the latest green request for `Path::Alive` was sent.
     alive: Option<Moment>,
     /// Since when `Path::Alive` has been answered without delay.
@@ -119,6 +126,8 @@ pub struct Reading {
     pub named: Option<Moment>,
     /// Since when it has been green without a break.
     pub green_since: Option<Moment>,
+    /// When whoever lost its etcd together with this one, before `green_since`, would be green again as well.
+    pub others_back: Option<Moment>,
     /// Since when it has answered `Path::Alive` without delay: it was neither stopped nor away.
     pub lives_since: Option<Moment>,
     /// The latest green answer.
@@ -199,7 +208,9 @@ impl Evidence {
                 if !older {
                     let unbroken =
                         self.slow == [Slow::default(); 2] && matches!(self.state, State::Green | State::Odd(_));
-                    self.green_run = self.green_run.filter(|_| unbroken).or(Some(since));
+                    if !unbroken || self.green_run.is_none() {
+                        self.back(since);
+                    }
                     self.green = Some(Green { asked: since, came: now });
                     self.denied = None;
                     self.failing = [None, None];
@@ -243,6 +254,21 @@ impl Evidence {
             (_, Answer::Denied(status)) => self.deny(since, format!("answers {status}")),
             (_, Answer::Other(status)) => self.odd(format!("answers {status}")),
         }
+    }
+
+    /// A row of greens begins with a request that was sent at `since`.
+    fn back(&mut self, since: Moment) {
+        // Trouble that comes again before the others are back is one with the last.
+        let was_over = |(run, last): (Moment, Green)| last.asked >= run + self.grace(run);
+        if self.green_run.zip(self.green).is_some_and(was_over) {
+            self.trouble = self.green.map(|last| last.asked);
+        }
+        self.green_run = Some(since);
+    }
+
+    /// How long after the beginning of this row of greens others may still be in the trouble that it has ended.
+    fn grace(&self, run: Moment) -> Duration {
+        self.trouble.map_or(SETTLED, |trouble| SETTLED.min(RECONNECTS + run.since(trouble)))
     }
 
     fn end(&mut self, request: Open, end: End, now: Moment, slow: Duration) {
@@ -310,6 +336,7 @@ impl Evidence {
             since,
             until,
             green_since: self.green_run,
+            others_back: self.green_run.map(|run| run + self.grace(run)),
             lives_since: self.lives_since,
             green: self.green,
             fresh_greens: self.fresh_greens,

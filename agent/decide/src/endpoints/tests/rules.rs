@@ -28,6 +28,26 @@ fn rule_1_after_an_outage_of_all_the_first_that_is_back_does_not_see_the_others_
 }
 
 #[test]
+fn rule_1_after_a_short_loss_of_etcd_for_all_who_still_misses_it_is_waited_for_no_longer_than_that_takes() {
+    let back = |class: &Class, others_back: Moment| {
+        let mut back = [green("a"), green("b")];
+        for node in &mut back {
+            node.probe.green_since = Some(ago(4_000));
+            node.probe.others_back = Some(others_back);
+        }
+        let [a, b] = back;
+        scene(vec![a, b, bad("c", class, 6_000)], &ABC)
+    };
+    let later = NOW + Duration::from_millis(1);
+    let choice = back(&Class::EtcdCut, later).serves(&ABC);
+    assert_eq!((choice.frozen, choice.wake), (Some(Frozen::NoProof), Some(later)));
+    back(&Class::EtcdCut, NOW).serves(&["a", "b"]);
+    // A server that starts takes as long as it takes.
+    let choice = back(&Class::Refused, NOW).serves(&ABC);
+    assert_eq!((choice.frozen, choice.wake), (Some(Frozen::NoProof), Some(ago(4_000) + Duration::from_secs(20))));
+}
+
+#[test]
 fn rule_2_two_of_three_silent_or_cut_is_a_shared_cause() {
     for class in [Class::Silent, Class::EtcdCut] {
         let two = scene(vec![green("a"), bad("b", &class, 60_000), bad("c", &class, 60_000)], &ABC);

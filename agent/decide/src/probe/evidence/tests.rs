@@ -393,6 +393,42 @@ fn a_run_of_greens_begins_anew_after_anything_else() {
 }
 
 #[test]
+fn the_others_are_waited_for_as_long_as_its_own_trouble_took_and_three_seconds() {
+    let mut scene = Scene::green();
+    let back = |scene: &Scene, now: u64| scene.at(now).others_back;
+    // What was before it was asked first is not known.
+    assert_eq!(back(&scene, 600), Some(ms(20_000)));
+    let trouble = |scene: &mut Scene, from: u64, to: u64| {
+        scene.answered(Path::Ready, from, from + 1, Answer::Etcd);
+        scene.answered(Path::Ready, to, to + 1, Answer::Green);
+    };
+    scene.answered(Path::Ready, 30_000, 30_001, Answer::Green);
+    trouble(&mut scene, 30_500, 32_500);
+    assert_eq!(back(&scene, 32_600), Some(ms(32_500 + 3_000 + 2_500)));
+    // Again before that is over: one trouble.
+    scene.answered(Path::Ready, 37_999, 38_000, Answer::Green);
+    trouble(&mut scene, 38_500, 39_000);
+    assert_eq!(back(&scene, 39_100), Some(ms(39_000 + 3_000 + 9_000)));
+    // And when it was over: another one.
+    scene.answered(Path::Ready, 51_000, 51_001, Answer::Green);
+    trouble(&mut scene, 51_500, 52_000);
+    assert_eq!(back(&scene, 52_100), Some(ms(52_000 + 3_000 + 1_000)));
+    // No longer than for those of whom nothing is known.
+    scene.answered(Path::Ready, 60_000, 60_001, Answer::Green);
+    trouble(&mut scene, 61_000, 360_000);
+    assert_eq!(back(&scene, 360_100), Some(ms(360_000 + 20_000)));
+}
+
+#[test]
+fn who_was_in_trouble_when_it_was_asked_first_is_back_at_an_unknown_time_after_its_beginning() {
+    let mut scene = Scene::default();
+    scene.answered(Path::Ready, 0, 1, Answer::Etcd);
+    assert_eq!(scene.at(100).others_back, None);
+    scene.answered(Path::Ready, 500, 501, Answer::Green);
+    assert_eq!(scene.at(600).others_back, Some(ms(20_500)));
+}
+
+#[test]
 fn what_says_nothing_about_the_node_is_told_to_people() {
     let mut scene = Scene::green();
     scene.answered(Path::Ready, 500, 501, Answer::Other(429));
