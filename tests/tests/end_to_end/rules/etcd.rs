@@ -72,6 +72,34 @@ async fn rule_1_a_lost_quorum_and_api_servers_that_restart_meanwhile_take_nobody
     never_left(&world, &NODES)
 }
 
+/// Each API server tries again after pauses of its own, which grow: the first that is back must not see the others off.
+#[tokio::test]
+async fn rule_1_all_lose_their_connections_to_etcd_for_seconds_and_are_back_one_after_the_other() -> Result<()> {
+    let mut world = World::three().await?;
+    let agent = settled(&world, "cp-0").await?;
+    world.admin_at("cp-1").await?;
+    let outages: &[u64] = if soak() { &[1, 2, 3, 4, 5, 6, 8, 10, 12, 2, 3, 4, 5, 6] } else { &[3] };
+    for seconds in outages {
+        // Without it this trouble would be one with the last, and all the more waited for.
+        tokio::time::sleep(Duration::from_secs(21)).await;
+        for node in NODES {
+            world.link(node).cut();
+        }
+        tokio::time::sleep(Duration::from_secs(*seconds)).await;
+        for node in NODES {
+            world.link(node).heal();
+        }
+        for server in world.control_plane.api_servers() {
+            server.ready().await?;
+        }
+        sees_all(&agent).await?;
+        never_left(&world, &NODES)?;
+    }
+    free(&agent).await?;
+    world.awaits_success(PATIENCE).await?;
+    never_left(&world, &NODES)
+}
+
 #[tokio::test]
 async fn rule_2_one_api_server_that_lost_its_etcd_leaves_and_is_back_when_it_has_it_again() -> Result<()> {
     let mut world = World::three().await?;
