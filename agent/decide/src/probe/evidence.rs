@@ -1,18 +1,19 @@
 //! Keeping count of what one API server answers.
 
+mod run;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Answer, End, Event, Path, ProbeClass, Request};
 use crate::Moment;
 
+use run::Run;
+
+pub(crate) use run::SETTLED;
+
 /// Two failing answers count as one state when they are no further apart.
 const RED_WITHIN: Duration = Duration::from_secs(3);
-/// How long who is back first after an outage waits for the others, of whose outage nothing is known.
-pub(crate) const SETTLED: Duration = Duration::from_secs(20);
-/// An API server that has lost its connection to etcd tries again after a second, and then after pauses that grow with the
-/// outage, up to as long again; it asks its new connection every two seconds.
-const RECONNECTS: Duration = Duration::from_secs(3);
 /// How many slow requests, or failing answers, it takes.
 const ENOUGH: usize = 2;
 /// How long an API server must have answered `Path::Alive` without delay before its other silence is its etcd's: one that
@@ -34,10 +35,8 @@ pub struct Evidence {
     failing: [Option<(Moment, String)>; 2],
     /// The latest green answer on `Path::Ready`.
     green: Option<Green>,
-    /// When the first request of the present row of greens was sent.
-    green_run: Option<Moment>,
-    /// The last green answer before the trouble that the present row of greens has ended; `None`: there was none.
-    trouble: Option<Moment>,
+    /// The present row of greens, and the trouble that it has ended.
+    run: Run,
     /// When the latest green request for `Path::Alive` was sent.
     alive: Option<Moment>,
     /// Since when `Path::Alive` has been answered without delay.
@@ -208,8 +207,8 @@ impl Evidence {
                 if !older {
                     let unbroken =
                         self.slow == [Slow::default(); 2] && matches!(self.state, State::Green | State::Odd(_));
-                    if !unbroken || self.green_run.is_none() {
-                        self.back(since);
+                    if !unbroken || self.run.since().is_none() {
+                        self.run.begin(since, self.green.map(|last| last.asked));
                     }
                     self.green = Some(Green { asked: since, came: now });
                     self.denied = None;
@@ -254,21 +253,6 @@ impl Evidence {
             (_, Answer::Denied(status)) => self.deny(since, format!("answers {status}")),
             (_, Answer::Other(status)) => self.odd(format!("answers {status}")),
         }
-    }
-
-    /// A row of greens begins with a request that was sent at `since`.
-    fn back(&mut self, since: Moment) {
-        // Trouble that comes again before the others are back is one with the last.
-        let was_over = |(run, last): (Moment, Green)| last.asked >= run + self.grace(run);
-        if self.green_run.zip(self.green).is_some_and(was_over) {
-            self.trouble = self.green.map(|last| last.asked);
-        }
-        self.green_run = Some(since);
-    }
-
-    /// How long after the beginning of this row of greens others may still be in the trouble that it has ended.
-    fn grace(&self, run: Moment) -> Duration {
-        self.trouble.map_or(SETTLED, |trouble| SETTLED.min(RECONNECTS + run.since(trouble)))
     }
 
     fn end(&mut self, request: Open, end: End, now: Moment, slow: Duration) {
@@ -335,8 +319,8 @@ impl Evidence {
             class,
             since,
             until,
-            green_since: self.green_run,
-            others_back: self.green_run.map(|run| run + self.grace(run)),
+            green_since: self.run.since(),
+            others_back: self.run.others_back(),
             lives_since: self.lives_since,
             green: self.green,
             fresh_greens: self.fresh_greens,

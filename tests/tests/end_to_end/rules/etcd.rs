@@ -10,7 +10,7 @@ use kube::api::ListParams;
 use tests::wait::until;
 use tests::world::{NODES, SHOOT, World};
 
-use super::{PATIENCE, free, frozen, never_left, sees_all, settled, soak};
+use super::{PATIENCE, free, frozen, never_left, nobody_left, sees_all, settled, soak};
 
 #[tokio::test]
 async fn rule_2_an_etcd_that_stalls_for_seconds_takes_nobody() -> Result<()> {
@@ -29,9 +29,7 @@ async fn rule_2_an_etcd_that_stalls_for_seconds_takes_nobody() -> Result<()> {
         sees_all(&agent).await?;
         never_left(&world, &NODES)?;
     }
-    free(&agent).await?;
-    world.awaits_success(PATIENCE).await?;
-    never_left(&world, &NODES)
+    nobody_left(&world, &agent).await
 }
 
 /// Every timer in question fires while the quorum is away: the lease's 3 s, the 20 s after which an API server counts as
@@ -67,9 +65,7 @@ async fn rule_1_a_lost_quorum_and_api_servers_that_restart_meanwhile_take_nobody
     }
     world.admin_at("cp-1").await?;
     sees_all(&agent).await?;
-    free(&agent).await?;
-    world.awaits_success(PATIENCE).await?;
-    never_left(&world, &NODES)
+    nobody_left(&world, &agent).await
 }
 
 /// Each API server tries again after pauses of its own, which grow: the first that is back must not see the others off.
@@ -95,9 +91,7 @@ async fn rule_1_all_lose_their_connections_to_etcd_for_seconds_and_are_back_one_
         sees_all(&agent).await?;
         never_left(&world, &NODES)?;
     }
-    free(&agent).await?;
-    world.awaits_success(PATIENCE).await?;
-    never_left(&world, &NODES)
+    nobody_left(&world, &agent).await
 }
 
 #[tokio::test]

@@ -71,6 +71,13 @@ pub(crate) async fn free(agent: &Agent) -> Result<()> {
     .await
 }
 
+/// The end of a trouble that should take nobody: nothing is frozen, the exposure is ready, no write lacked a node.
+pub(crate) async fn nobody_left(world: &World, agent: &Agent) -> Result<()> {
+    free(agent).await?;
+    world.awaits_success(PATIENCE).await?;
+    never_left(world, &NODES)
+}
+
 /// Marks a node as drained, or takes the mark away.
 pub(crate) async fn drain(world: &World, node: &str, on: bool) -> Result<()> {
     let value = on.then_some("true");

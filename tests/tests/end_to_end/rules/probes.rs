@@ -10,7 +10,7 @@ use tests::control_plane::ControlPlane;
 use tests::world::{NODES, World};
 
 use super::super::reach::black_hole;
-use super::{PATIENCE, drain, free, frozen, never_left, sees_all, settled};
+use super::{PATIENCE, drain, free, frozen, never_left, nobody_left, sees_all, settled};
 
 #[tokio::test]
 async fn rule_2_two_of_three_that_fall_silent_stay() -> Result<()> {
@@ -47,9 +47,7 @@ async fn rule_4_all_stopped_keeps_all_and_a_restart_of_the_agent_meanwhile_chang
         server.process().resume()?;
     }
     sees_all(&agent).await?;
-    free(&agent).await?;
-    world.awaits_success(PATIENCE).await?;
-    never_left(&world, &NODES)
+    nobody_left(&world, &agent).await
 }
 
 #[tokio::test]
